@@ -1,0 +1,436 @@
+"""The store: jobs, their events and API keys in any Redis-protocol server (7.0 or newer).
+
+Every change of a job is one Lua script (services/scripts.py), so readers never see half of
+one and two workers never hold one job. The records are in services/jobs.py; what a job
+means is for others to know.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from services import scripts
+from services.errors import IllegalTransition, NotFound, StoreUnavailable
+from services.jobs import (
+    SOURCES,
+    STATUSES,
+    Event,
+    EventLevel,
+    EventType,
+    Job,
+    JobError,
+    JobStatus,
+)
+from services.keys import ApiKey, new_token, parse_token
+
+# One hash tag, so that a script's keys lie in one slot of a Redis Cluster.
+_PREFIX = "{strop}:"
+_BLOCK_SECONDS = 5.0
+_TIMEOUT_SECONDS = 15.0  # longer than a blocking read
+_PAGE = 100
+
+
+class Store:
+    """Jobs, events and keys. Every method raises StoreUnavailable when the server is lost."""
+
+    def __init__(self, client: Redis, url: str) -> None:
+        """Wrap a client that answers in text; `url` must not hold a password."""
+        self._client = client
+        self._url = url
+        self._create = client.register_script(scripts.CREATE)
+        self._claim = client.register_script(scripts.CLAIM)
+        self._transition = client.register_script(scripts.TRANSITION)
+        self._append = client.register_script(scripts.APPEND_EVENT)
+        self._cancel = client.register_script(scripts.REQUEST_CANCEL)
+
+    @classmethod
+    async def open(cls, url: str) -> Store:
+        """Connect to `redis://`, `rediss://` or `unix://` and make sure that the server answers.
+
+        Raises StoreUnavailable, naming the url without its password.
+        """
+        name = redacted(url)
+        try:
+            # Without retries: a wrong address is told at once.
+            probe = _client(url, timeout=5, retry=Retry(NoBackoff(), 0))
+        except ValueError as error:
+            raise StoreUnavailable(
+                f"{name} is not the address of a Redis server: it begins with redis://, "
+                "rediss:// or unix://"
+            ) from error
+        async with probe:
+            server = cast("dict[str, Any]", await _ask(probe, name, "INFO", "server"))
+        version = str(server.get("redis_version", "0"))
+        if int(version.split(".")[0]) < 7:
+            raise StoreUnavailable(f"{name} speaks Redis {version}; the store needs 7.0 or newer")
+        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 8)
+        return cls(_client(url, timeout=_TIMEOUT_SECONDS, retry=retry), name)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless the server answers."""
+        await self._ask("PING")
+
+    # Jobs
+
+    async def create_job(
+        self, spec: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None
+    ) -> Job:
+        """Queue a job with this resolved spec."""
+        job_id = f"ftjob-{secrets.token_hex(12)}"
+        await self._run(
+            self._create,
+            [
+                _job(job_id),
+                _events(job_id),
+                _key("jobs"),
+                _key("queue"),
+                _key("counts"),
+                _key("seq"),
+            ],
+            [job_id, _dump(spec), _dump(metadata or {}), "Job queued.", _status("queued")],
+        )
+        return await self.get_job(job_id)
+
+    async def get_job(self, job_id: str) -> Job:
+        """The job as it stands. Raises NotFound."""
+        fields = await self._ask("HGETALL", _job(job_id))
+        if not fields:
+            raise _no_such_job(job_id)
+        return _job_of(fields)
+
+    async def list_jobs(self, after: str | None = None, limit: int = 20) -> tuple[list[Job], bool]:
+        """Up to `limit` jobs, newest first, from behind the job `after`; and whether more follow.
+
+        Raises NotFound when there is no job `after`.
+        """
+        start = 0
+        if after is not None:
+            rank: int | None = await self._ask("ZREVRANK", _key("jobs"), after)
+            if rank is None:
+                raise _no_such_job(after, param="after")
+            start = rank + 1
+        ids: list[str] = await self._ask("ZREVRANGE", _key("jobs"), start, start + limit)
+        jobs = await self._jobs(ids[:limit])
+        return jobs, len(ids) > limit
+
+    async def running_jobs(self) -> list[Job]:
+        """The jobs that somebody runs."""
+        ids: set[str] = await self._ask("SMEMBERS", _key("running"))
+        return [job for job in await self._jobs(sorted(ids)) if job.status == "running"]
+
+    async def job_counts(self) -> dict[JobStatus, int]:
+        """How many jobs have each status."""
+        counts = await self._ask("HGETALL", _key("counts"))
+        return {status: int(counts.get(status, 0)) for status in STATUSES}
+
+    async def claim(self, worker_id: str) -> Job | None:
+        """Take the oldest queued job and mark it running; None when none waits."""
+        reply = await self._run(
+            self._claim,
+            [_key("queue"), _key("running"), _key("counts"), _key(f"claim:{worker_id}")],
+            [
+                _job(""),
+                _events(""),
+                worker_id,
+                secrets.token_hex(8),
+                "Job started.",
+                _status("running"),
+            ],
+        )
+        return None if reply is None else await self.get_job(str(reply))
+
+    async def transition(
+        self,
+        job_id: str,
+        status: Literal["succeeded", "failed", "cancelled"],
+        *,
+        error: JobError | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """End a job, and append the event that says so as its last.
+
+        Raises NotFound, and IllegalTransition when the job has ended already.
+        """
+        message = f"Job {status}." if error is None else f"Job {status}: {error['message']}"
+        reply = await self._run(
+            self._transition,
+            [_job(job_id), _events(job_id), _key("queue"), _key("running"), _key("counts")],
+            [
+                job_id,
+                status,
+                ",".join(sorted(SOURCES[status])),
+                secrets.token_hex(8),
+                "info" if error is None else "error",
+                message,
+                _status(status, error=error),
+                "" if error is None else _dump(error),
+                "" if result is None else _dump(result),
+            ],
+        )
+        _accepted(reply, job_id, f"become {status}")
+        return await self.get_job(job_id)
+
+    async def request_cancel(self, job_id: str) -> Job:
+        """Cancel a queued job at once, ask a running one to stop; a finished one stays as it is.
+
+        Raises NotFound.
+        """
+        reply = await self._run(
+            self._cancel,
+            [_job(job_id), _events(job_id), _key("queue"), _key("counts")],
+            [
+                job_id,
+                "Job cancelled.",
+                _status("cancelled"),
+                "Cancellation requested.",
+                _status("running", cancel_requested=True),
+            ],
+        )
+        _accepted(reply, job_id, "be cancelled")
+        return await self.get_job(job_id)
+
+    # Events
+
+    async def append_event(
+        self,
+        job_id: str,
+        *,
+        level: EventLevel = "info",
+        message: str,
+        type: EventType = "message",
+        data: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """Append one event. A `step` also becomes the job's `progress`.
+
+        Raises NotFound, and IllegalTransition when the job has ended: its log is closed.
+        """
+        data = dict(data or {})
+        reply = await self._run(
+            self._append,
+            [_job(job_id), _events(job_id)],
+            [
+                secrets.token_hex(8), level, message, type, _dump(data),
+                "1" if data.get("kind") == "step" else "0",
+            ],
+        )  # fmt: skip
+        _, event_id, at = _accepted(reply, job_id, "get another event")
+        return Event(int(event_id), float(at), level, type, message, data)
+
+    async def events(
+        self, job_id: str, after: int | None = None, limit: int = _PAGE
+    ) -> list[Event]:
+        """Up to `limit` events in order, from behind the event `after`. Raises NotFound."""
+        entries: list[tuple[str, dict[str, str]]] = await self._ask(
+            "XRANGE", _events(job_id), f"{(after or 0) + 1}-0", "+", "COUNT", limit
+        )
+        if not entries:
+            await self.get_job(job_id)
+        return [_event_of(*entry) for entry in entries]
+
+    async def follow(self, job_id: str, after: int | None = None) -> AsyncIterator[Event]:
+        """Every event from behind `after`, those to come included; ends after the terminal one.
+
+        Raises NotFound.
+        """
+        last = after or 0
+        while True:
+            # The status is read first: a job that had ended by then has all its events stored.
+            finished = (await self.get_job(job_id)).finished
+            page = await self.events(job_id, last)
+            for event in page:
+                last = event.id
+                yield event
+                if event.terminal:
+                    return
+            if finished and not page:
+                return
+            if not page:
+                block = int(_BLOCK_SECONDS * 1000)
+                await self._ask(
+                    "XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", _events(job_id), f"{last}-0"
+                )
+
+    # Workers
+
+    async def heartbeat(self, worker_id: str, ttl: float) -> None:
+        """Say that this worker lives; it counts as dead `ttl` seconds after its last word."""
+        await self._ask("SET", _key(f"worker:{worker_id}"), "1", "PX", int(ttl * 1000))
+
+    async def alive(self, worker_id: str) -> bool:
+        """Whether the worker's last heartbeat still holds."""
+        return bool(await self._ask("EXISTS", _key(f"worker:{worker_id}")))
+
+    # API keys
+
+    async def create_key(self, name: str) -> str:
+        """Make an API key and return its token: the only time that anybody sees it."""
+        token = new_token()
+        seconds, micros = await self._ask("TIME")
+        await self._ask(
+            "HSET", _key(f"key:{token.id}"),
+            "name", name, "digest", token.digest, "created_at", f"{seconds}.{micros:06d}",
+        )  # fmt: skip
+        return token.text
+
+    async def check_key(self, token: str) -> ApiKey | None:
+        """The key this token proves, or None."""
+        parsed = parse_token(token)
+        if parsed is None:
+            return None
+        fields = await self._ask("HGETALL", _key(f"key:{parsed.id}"))
+        if not parsed.matches(fields.get("digest", "")):
+            return None
+        return ApiKey(parsed.id, fields["name"], float(fields["created_at"]))
+
+    # Below: how the above is said to the server
+
+    async def _jobs(self, ids: Sequence[str]) -> list[Job]:
+        with _reaching(self._url):
+            async with self._client.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hgetall(_job(job_id))
+                rows = cast("list[dict[str, str]]", await pipe.execute())
+        return [_job_of(row) for row in rows]
+
+    async def _ask(self, *command: str | int) -> Any:
+        return await _ask(self._client, self._url, *command)
+
+    async def _run(self, script: AsyncScript, keys: list[str], args: list[str]) -> Any:
+        with _reaching(self._url):
+            return await script(keys=keys, args=args)
+
+
+def _client(url: str, *, timeout: float, retry: Retry) -> Redis:
+    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+        url,
+        decode_responses=True,
+        socket_connect_timeout=5,
+        socket_timeout=timeout,
+        health_check_interval=30,
+        max_connections=1024,
+        retry=retry,
+    )
+
+
+async def _ask(client: Redis, url: str, *command: str | int) -> Any:
+    with _reaching(url):
+        call = cast("Callable[..., Awaitable[Any]]", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
+        return await call(*command)
+
+
+def redacted(url: str) -> str:
+    """The url without user, password and query, fit for messages and logs."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "the given url"
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+@contextmanager
+def _reaching(url: str) -> Generator[None]:
+    """Turn what the client raises for a lost or unwilling server into StoreUnavailable."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        raise StoreUnavailable(
+            f"the Redis server at {url} does not answer ({_first_line(error)}); is it running?"
+        ) from error
+    except ResponseError as error:
+        text = _first_line(error)
+        if text.startswith(("WRONGPASS", "NOAUTH", "NOPERM", "MISCONF", "OOM", "READONLY")):
+            raise StoreUnavailable(f"the Redis server at {url} refuses: {text}") from error
+        raise
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _key(name: str) -> str:
+    return _PREFIX + name
+
+
+def _job(job_id: str) -> str:
+    return _key(f"job:{job_id}")
+
+
+def _events(job_id: str) -> str:
+    return _key(f"events:{job_id}")
+
+
+def _dump(data: Any) -> str:
+    # JSON has no NaN: one that slipped in would make the event unreadable for every client.
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
+
+
+def _status(status: JobStatus, **more: Any) -> str:
+    data = {key: value for key, value in more.items() if value is not None}
+    return _dump({"kind": "status", "status": status, **data})
+
+
+def _no_such_job(job_id: str, param: str | None = None) -> NotFound:
+    return NotFound(f"there is no job {job_id!r}", param=param)
+
+
+def _accepted(reply: Any, job_id: str, what: str) -> Sequence[str]:
+    """The reply of a script that changes a job, unless it says that it did not."""
+    answer = cast("Sequence[str]", reply)
+    if answer[0] == "missing":
+        raise _no_such_job(job_id)
+    if answer[0] == "refused":
+        raise IllegalTransition(f"job {job_id} is {answer[1]} and cannot {what}")
+    return answer
+
+
+def _job_of(fields: Mapping[str, str]) -> Job:
+    def number(name: str) -> float | None:
+        return float(fields[name]) if fields.get(name) else None
+
+    def parsed(name: str) -> Any:
+        return json.loads(fields[name]) if fields.get(name) else None
+
+    return Job(
+        id=fields["id"],
+        status=cast("JobStatus", fields["status"]),
+        created_at=float(fields["created_at"]),
+        started_at=number("started_at"),
+        finished_at=number("finished_at"),
+        spec=parsed("spec"),
+        metadata=parsed("metadata"),
+        error=parsed("error"),
+        result=parsed("result"),
+        cancel_requested=fields["cancel_requested"] == "1",
+        worker=fields.get("worker"),
+        progress=parsed("progress"),
+    )
+
+
+def _event_of(event_id: str, fields: Mapping[str, str]) -> Event:
+    return Event(
+        id=int(event_id.partition("-")[0]),
+        created_at=float(fields["at"]),
+        level=cast("EventLevel", fields["level"]),
+        type=cast("EventType", fields["type"]),
+        message=fields["message"],
+        data=json.loads(fields["data"]),
+    )
