@@ -1,0 +1,319 @@
+"""Traces: every rollout of a job kept as Parquet, one file a step, one row a rollout.
+
+A trace folder holds `job.json`, the job's resolved spec, and `step-000000.parquet`, ...;
+together they are all that a replay needs. Arrays come back bit for bit.
+
+| column               | type            | meaning                                              |
+|----------------------|-----------------|------------------------------------------------------|
+| `step`               | int32           | learning step                                        |
+| `task_id`            | string          |                                                      |
+| `group`, `rollout`   | int32           | position in the step, and within the group           |
+| `task`               | string (JSON)   | messages, verifier, privileged                       |
+| `prompt_ids`         | list<int32>     | [P]                                                  |
+| `completion_ids`     | list<int32>     | [T]                                                  |
+| `text`               | string          | the decoded completion                               |
+| `finish_reason`      | string          | stop, length or abort                                |
+| `version`            | int64           | policy version that sampled it                       |
+| `engine_logprobs`    | list<float32>   | [T] of the rollout engine (nats)                     |
+| `teacher_logprobs`   | list<float32>?  | [T] under the privileged prompt                      |
+| `student_logprobs`   | list<float32>?  | [T] of the learner                                   |
+| `credit`             | list<float32>?  | [T] token advantages = advantage x token weight      |
+| `token_weights`      | list<float32>?  | [T] credit / advantage; 1 where the advantage is 0   |
+| `span_mask`          | list<bool>?     | [T] tokens whose credit evidence may move            |
+| `teacher_prompt_length` | int32?       | tokens of the privileged prompt                      |
+| `advantage`          | float32         | group-relative; NaN where there is no verdict        |
+| `score`              | float64?        | null exactly for `infra_error`                       |
+| `status`             | string          | status of the verdict                                |
+| `evidence`           | string (JSON)   | what the verifier saw                                |
+| `cpu_ms`, `wall_ms`  | float64         | cost of the verdict                                  |
+
+Rollouts that did not enter the batch (`trainer.batch.learnable`) have null in the columns
+that come from it. Reads and writes files; knows nothing of models, Ray or torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from trainer.batch import assemble, learnable
+from trainer.records import Batch, Group, Privileged, Rollout, Task
+from verifiers.verdict import Verdict
+
+_FLOATS = pa.list_(pa.float32())
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("task_id", pa.string()),
+        ("group", pa.int32()),
+        ("rollout", pa.int32()),
+        ("task", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completion_ids", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),
+        ("version", pa.int64()),
+        ("engine_logprobs", _FLOATS),
+        ("teacher_logprobs", _FLOATS),
+        ("student_logprobs", _FLOATS),
+        ("credit", _FLOATS),
+        ("token_weights", _FLOATS),
+        ("span_mask", pa.list_(pa.bool_())),
+        ("teacher_prompt_length", pa.int32()),
+        ("advantage", pa.float32()),
+        ("score", pa.float64()),
+        ("status", pa.string()),
+        ("evidence", pa.string()),
+        ("cpu_ms", pa.float64()),
+        ("wall_ms", pa.float64()),
+    ]
+)
+JOB_FILE = "job.json"
+_PER_TOKEN = ("teacher_logprobs", "student_logprobs", "credit", "span_mask")
+
+
+class TraceError(ValueError):
+    """A trace that cannot be written as asked, or a file that is not a trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTrace:
+    """One step as it happened.
+
+    The arrays are flat over the completion tokens of the batch, C of them, in its order
+    (`trainer.batch.learnable(groups)`); `teacher_prompt_lengths` is int32[S].
+    """
+
+    step: int
+    groups: tuple[Group, ...]
+    teacher_logprobs: NDArray[np.float32] | None = None
+    student_logprobs: NDArray[np.float32] | None = None
+    credit: NDArray[np.float32] | None = None
+    span_mask: NDArray[np.bool_] | None = None
+    teacher_prompt_lengths: NDArray[np.int32] | None = None
+
+
+def write_job(folder: str | Path, spec: Mapping[str, Any]) -> Path:
+    """Keep the job's resolved spec, as plain JSON data, beside its steps."""
+    path = Path(folder) / JOB_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def read_job(folder: str | Path) -> dict[str, Any]:
+    """The resolved spec of the job whose traces lie in `folder`. Raises TraceError without one."""
+    path = Path(folder) / JOB_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise TraceError(f"{path}: is not JSON: {error}") from error
+
+
+def step_path(folder: str | Path, step: int) -> Path:
+    """Where the rollouts of `step` are kept."""
+    return Path(folder) / f"step-{step:06d}.parquet"
+
+
+def step_paths(folder: str | Path) -> list[Path]:
+    """The step files of a trace folder, in the order of the steps."""
+    return sorted(Path(folder).glob("step-*.parquet"))
+
+
+def write_step(folder: str | Path, trace: StepTrace) -> Path:
+    """Write one step, whole or not at all; a step that is run again replaces its file.
+
+    Raises TraceError when an array does not fit the groups.
+    """
+    rows = _rows(trace)
+    path = step_path(folder, trace.step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    return path
+
+
+def read_step(path: str | Path) -> StepTrace:
+    """What `write_step` was given. Raises TraceError when the file is not a step's trace."""
+    try:
+        table = pq.ParquetFile(path).read()
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except pa.ArrowException as error:
+        raise TraceError(f"{path}: is not Parquet: {error}") from error
+    if missing := sorted(set(SCHEMA.names) - set(table.schema.names)):
+        raise TraceError(f"{path}: is not a trace: it lacks {', '.join(missing)}")
+    if table.num_rows == 0:
+        raise TraceError(f"{path}: holds no rollout")
+    rows = [dict(zip(SCHEMA.names, row, strict=True)) for row in _by_row(table)]
+    members: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        members.setdefault(row["group"], []).append(row)
+    groups = tuple(_group(member) for member in members.values())
+    ordered = [row for member in members.values() for row in member]
+    at = _offsets(groups)
+    inside = [ordered[at[g] + r] for g, r in learnable(groups)]
+
+    def flat(name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
+        if any(row[name] is None for row in inside) or not inside:
+            return None
+        return np.concatenate([row[name] for row in inside]).astype(dtype)
+
+    lengths = [row["teacher_prompt_length"] for row in inside]
+    return StepTrace(
+        step=rows[0]["step"],
+        groups=groups,
+        teacher_logprobs=flat("teacher_logprobs", np.float32),
+        student_logprobs=flat("student_logprobs", np.float32),
+        credit=flat("credit", np.float32),
+        span_mask=flat("span_mask", np.bool_),
+        teacher_prompt_lengths=None
+        if not lengths or None in lengths
+        else np.array(lengths, dtype=np.int32),
+    )
+
+
+def to_batch(trace: StepTrace) -> Batch:
+    """The batch the learner was given at that step."""
+    return replace(
+        assemble(trace.groups),
+        teacher_logprobs=trace.teacher_logprobs,
+        span_mask=trace.span_mask,
+    )
+
+
+def _rows(trace: StepTrace) -> list[dict[str, Any]]:
+    where = learnable(trace.groups)
+    ends = np.cumsum([len(trace.groups[g].rollouts[r].completion_ids) for g, r in where])
+    per_token: dict[str, list[NDArray[Any]]] = {}
+    for name in _PER_TOKEN:
+        array: NDArray[Any] | None = getattr(trace, name)
+        if array is None:
+            continue
+        if array.shape != (int(ends[-1]) if where else 0,):
+            raise TraceError(
+                f"{name} has shape {array.shape} for {ends[-1] if where else 0} completion tokens"
+            )
+        per_token[name] = np.split(array, ends[:-1])
+    lengths = trace.teacher_prompt_lengths
+    if lengths is not None and len(lengths) != len(where):
+        raise TraceError(f"{len(lengths)} teacher prompt lengths for {len(where)} sequences")
+    sequence = {place: index for index, place in enumerate(where)}
+    rows: list[dict[str, Any]] = []
+    for g, group in enumerate(trace.groups):
+        task = json.dumps(asdict(group.task))
+        for r, (rollout, verdict) in enumerate(zip(group.rollouts, group.verdicts, strict=True)):
+            row = {
+                "step": trace.step,
+                "task_id": group.task.id,
+                "group": g,
+                "rollout": r,
+                "task": task,
+                "prompt_ids": rollout.prompt_ids,
+                "completion_ids": rollout.completion_ids,
+                "text": rollout.text,
+                "finish_reason": rollout.finish_reason,
+                "version": rollout.version,
+                "engine_logprobs": rollout.logprobs,
+                "advantage": group.advantages[r],
+                "score": verdict.score,
+                "status": verdict.status,
+                "evidence": json.dumps(dict(verdict.evidence)),
+                "cpu_ms": verdict.cpu_ms,
+                "wall_ms": verdict.wall_ms,
+            }
+            index = sequence.get((g, r))
+            if index is not None:
+                row |= {name: arrays[index] for name, arrays in per_token.items()}
+                if "credit" in row:
+                    row["token_weights"] = _weights(row["credit"], group.advantages[r])
+                if lengths is not None:
+                    row["teacher_prompt_length"] = lengths[index]
+            rows.append(row)
+    return rows
+
+
+def _weights(credit: NDArray[np.float32], advantage: np.float32) -> NDArray[np.float32]:
+    return credit / advantage if advantage != 0 else np.ones_like(credit)
+
+
+def _by_row(table: pa.Table) -> zip[tuple[Any, ...]]:
+    """The table's rows, lists as numpy arrays: a token is not a Python object."""
+    columns: list[Sequence[Any]] = []
+    for name in SCHEMA.names:
+        column = table.column(name).combine_chunks()
+        if pa.types.is_list(column.type):
+            values = column.values.to_numpy(zero_copy_only=False)
+            offsets = column.offsets.to_numpy()
+            columns.append(
+                [
+                    values[start:end] if valid else None
+                    for start, end, valid in zip(
+                        offsets[:-1], offsets[1:], column.is_valid().to_pylist(), strict=True
+                    )
+                ]
+            )
+        else:
+            columns.append(column.to_pylist())
+    return zip(*columns, strict=True)
+
+
+def _offsets(groups: Sequence[Group]) -> list[int]:
+    return np.cumsum([0, *(len(group.rollouts) for group in groups)]).tolist()
+
+
+def _group(rows: list[dict[str, Any]]) -> Group:
+    task = json.loads(rows[0]["task"])
+    privileged = task["privileged"]
+    return Group(
+        task=Task(
+            id=task["id"],
+            messages=tuple(task["messages"]),
+            verifier=task["verifier"],
+            privileged=Privileged(
+                answer=privileged["answer"],
+                trace=privileged["trace"],
+                documents=tuple(privileged["documents"]),
+            ),
+        ),
+        rollouts=tuple(
+            Rollout(
+                prompt_ids=np.array(row["prompt_ids"], dtype=np.int32),
+                completion_ids=np.array(row["completion_ids"], dtype=np.int32),
+                logprobs=np.array(row["engine_logprobs"], dtype=np.float32),
+                text=row["text"],
+                version=row["version"],
+                finish_reason=row["finish_reason"],
+            )
+            for row in rows
+        ),
+        verdicts=tuple(
+            Verdict(
+                score=row["score"],
+                status=row["status"],
+                evidence=json.loads(row["evidence"]),
+                cpu_ms=row["cpu_ms"],
+                wall_ms=row["wall_ms"],
+            )
+            for row in rows
+        ),
+        advantages=np.array([row["advantage"] for row in rows], dtype=np.float32),
+    )
