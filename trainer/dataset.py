@@ -1,0 +1,299 @@
+"""Task files: JSONL and Parquet in, `Task` records out, every malformed row named.
+
+A row is one task:
+
+    {"id": "t1",
+     "messages": [{"role": "user", "content": "What is 3 x 4?"}],
+     "verifier": {"kind": "math", "answer": "12"},
+     "privileged": {"answer": "12", "trace": "3 x 4 = 12", "documents": ["..."]}}
+
+`verifier` is a spec of `verifiers.spec`. `id` (then `<file stem>-<line>`) and everything
+privileged may be absent; `"prompt": "..."` stands for one user message. In Parquet these
+values are structs or JSON text; a struct cannot tell null from absent, so what may hold
+null (a JSON Schema, say) is written as JSON text.
+
+All problems of a file are found before any is raised, and no row is skipped. Knows
+nothing of models: the length check is given its tokeniser.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from verifiers.spec import SpecError, parse_spec
+
+from trainer import parquet
+from trainer.records import Privileged, Task
+
+SHOWN_PROBLEMS = 20
+_VALUE_SHOWN = 60
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProblem:
+    """What is wrong, and where: the file, the 1-based line (row of a Parquet file), the field."""
+
+    file: str
+    line: int | None
+    field: str | None
+    message: str
+
+    def __str__(self) -> str:
+        unit = "row" if self.file.endswith(".parquet") else "line"
+        place = self.file if self.line is None else f"{self.file}, {unit} {self.line}"
+        return ": ".join(part for part in (place, self.field, self.message) if part)
+
+
+class TaskFileError(ValueError):
+    """A task file that cannot be used. `problems` has them all, the message the first ones."""
+
+    def __init__(self, problems: Sequence[TaskProblem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems[:SHOWN_PROBLEMS]]
+        if rest := len(self.problems) - len(lines):
+            lines.append(f"and {rest} more")
+        super().__init__("\n".join([f"{len(self.problems)} problem(s) in the tasks", *lines]))
+
+    def __reduce__(self) -> tuple[type[TaskFileError], tuple[tuple[TaskProblem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Message(_Strict):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+class _Privileged(_Strict):
+    answer: Text | None = None
+    trace: Text | None = None
+    documents: list[Text] = Field(default_factory=list[str])
+
+
+class _Row(_Strict):
+    id: Text | None = None
+    messages: list[_Message] | None = Field(None, min_length=1)
+    prompt: Text | None = None
+    verifier: dict[str, Any]
+    privileged: _Privileged = Field(default_factory=_Privileged)
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> _Row:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("a task has either `messages` or `prompt`, and not both")
+        if self.messages and self.messages[-1].role == "assistant":
+            raise ValueError("`messages` end with the assistant: nothing is left to sample")
+        return self
+
+
+def load_tasks(path: str | Path) -> list[Task]:
+    """Read every task of a `.jsonl` or `.parquet` file, in the order of the file.
+
+    Raises TaskFileError with all problems at once: a missing, unreadable or empty file,
+    rows that are malformed, verifier specs that do not parse, ids that occur twice.
+    """
+    path = Path(path)
+    readers = {".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    problems: list[TaskProblem] = []
+    if path.suffix not in readers:
+        message = f"is of type {path.suffix or 'none'!r}; tasks are read from .jsonl and .parquet"
+        raise TaskFileError([TaskProblem(str(path), None, None, message)])
+    tasks: list[Task] = []
+    line_of: dict[str, int] = {}
+    rows = 0
+    try:
+        for line, row in readers[path.suffix](path):
+            rows += 1
+            found = row if isinstance(row, _Malformed) else _task(row, f"{path.stem}-{line}")
+            if isinstance(found, _Malformed):
+                problems += [TaskProblem(str(path), line, *problem) for problem in found.problems]
+                continue
+            if found.id in line_of:
+                message = f"{found.id!r} is already the id of row {line_of[found.id]}"
+                problems.append(TaskProblem(str(path), line, "id", message))
+                continue
+            line_of[found.id] = line
+            tasks.append(found)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        problems.append(TaskProblem(str(path), None, None, message))
+    except parquet.ParquetError as error:
+        problems.append(TaskProblem(str(path), None, None, str(error)))
+    else:
+        if rows == 0:
+            message = "is empty: a job needs at least one task"
+            problems.append(TaskProblem(str(path), None, None, message))
+    if problems:
+        raise TaskFileError(problems)
+    return tasks
+
+
+@dataclass(frozen=True, slots=True)
+class _Malformed:
+    """Problems of one row, as (field, message)."""
+
+    problems: tuple[tuple[str | None, str], ...]
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Malformed]]:
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            yield number, _json_object(raw)
+
+
+def _json_object(raw: bytes) -> Mapping[str, Any] | _Malformed:
+    try:
+        value = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return _Malformed(((None, f"is not UTF-8: {error.reason} at byte {error.start + 1}"),))
+    except json.JSONDecodeError as error:
+        reason = f"is not JSON: {error.msg} at column {error.colno}" if raw.strip() else "is blank"
+        return _Malformed(((None, reason),))
+    except RecursionError:
+        return _Malformed(((None, "is nested too deeply"),))
+    if not isinstance(value, dict):
+        return _Malformed(((None, f"is {_shown(value)}; a task is a JSON object"),))
+    return cast("dict[str, Any]", value)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Malformed]]:
+    for number, row in enumerate(parquet.rows(path), start=1):
+        if isinstance(row, parquet.CellError):
+            yield number, _Malformed(((row.column, str(row)),))
+        else:
+            yield number, row
+
+
+def _task(row: Mapping[str, Any], default_id: str) -> Task | _Malformed:
+    problems: list[tuple[str | None, str]] = []
+    parsed: _Row | None = None
+    try:
+        parsed = _Row.model_validate(row)
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_context=False):
+            field = ".".join(str(part) for part in item["loc"]) or None
+            message = item["msg"].removeprefix("Value error, ")
+            if field and item["type"] not in ("missing", "extra_forbidden"):
+                message = f"{message}, not {_shown(item['input'])}"
+            problems.append((field, message))
+    verifier = row.get("verifier")
+    if isinstance(verifier, dict):
+        try:
+            parse_spec(cast("dict[str, Any]", verifier))
+        except SpecError as error:
+            problems.append(("verifier", str(error)))
+    if parsed is None or problems:
+        return _Malformed(tuple(problems))
+    messages = parsed.messages or [_Message(role="user", content=parsed.prompt or "")]
+    return Task(
+        id=parsed.id or default_id,
+        messages=tuple({"role": m.role, "content": m.content} for m in messages),
+        verifier=parsed.verifier,
+        privileged=Privileged(
+            answer=parsed.privileged.answer,
+            trace=parsed.privileged.trace,
+            documents=tuple(parsed.privileged.documents),
+        ),
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}..."
+
+
+def missing_privileged(
+    tasks: Iterable[Task], kind: Literal["answer", "trace", "none"], file: str = "tasks"
+) -> list[TaskProblem]:
+    """The tasks that lack the field a teacher of `kind` is shown, by id. `none` needs nothing."""
+    if kind == "none":
+        return []
+    return [
+        TaskProblem(
+            file,
+            None,
+            f"privileged.{kind}",
+            f"task {task.id!r} has none, and privileged.kind {kind} shows it to the teacher",
+        )
+        for task in tasks
+        if getattr(task.privileged, kind) is None
+    ]
+
+
+def split_by_length(
+    tasks: Iterable[Task],
+    tokenize: Callable[[Task], Sequence[int] | np.ndarray[Any, Any]],
+    limit: int,
+) -> tuple[list[Task], list[Task]]:
+    """Part the tasks into those whose prompt has at most `limit` tokens and those too long."""
+    fitting: list[Task] = []
+    too_long: list[Task] = []
+    for task in tasks:
+        (fitting if len(tokenize(task)) <= limit else too_long).append(task)
+    return fitting, too_long
+
+
+class TaskOrder:
+    """Which task comes next: an endless walk over `n` tasks, epoch after epoch.
+
+    With `shuffle`, each epoch is a permutation drawn from (seed, epoch) alone, so the
+    walk has no state but its position: a resumed job sees the sequence it would have seen.
+    """
+
+    def __init__(self, n: int, seed: int, shuffle: bool) -> None:
+        if n < 1:
+            raise ValueError(f"an order needs at least one task, not {n}")
+        self._identity = {"n": n, "seed": seed, "shuffle": int(shuffle)}
+        self._n, self._seed, self._shuffle = n, seed, shuffle
+        self._position = 0
+        self._drawn: tuple[int, list[int]] | None = None
+
+    def take(self, k: int) -> list[int]:
+        """The next `k` task indices; an epoch's end may lie among them."""
+        if k < 0:
+            raise ValueError(f"cannot take {k} tasks")
+        taken: list[int] = []
+        for position in range(self._position, self._position + k):
+            epoch, offset = divmod(position, self._n)
+            taken.append(self._permutation(epoch)[offset])
+        self._position += k
+        return taken
+
+    def _permutation(self, epoch: int) -> list[int]:
+        if self._drawn is None or self._drawn[0] != epoch:
+            order = np.arange(self._n)
+            if self._shuffle:
+                order = np.random.default_rng([self._seed, epoch]).permutation(self._n)
+            self._drawn = (epoch, order.tolist())
+        return self._drawn[1]
+
+    def state(self) -> dict[str, int]:
+        """The cursor as plain numbers, for a checkpoint."""
+        return {**self._identity, "position": self._position}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Go on where `state` was taken. Raises ValueError when it belongs to another order."""
+        for name, value in self._identity.items():
+            if state[name] != value:
+                raise ValueError(
+                    f"the data cursor was saved with {name} {state[name]}, this job has {value}"
+                )
+        self._position = state["position"]
