@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 import redis
 
+from services.processes import spawn, stop
 from services.redis_server import EmbeddedValkey
 from services.store import Store
+from tests.services.running import Api
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +40,38 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     store = await Store.open(store_url)
     yield store
     await store.close()
+
+
+@pytest.fixture(scope="session")
+def api_process(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The url of an API process over the session's Valkey."""
+    log = tmp_path_factory.mktemp("api") / "log"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        process = spawn(
+            [sys.executable, "-m", "services.api", "--fd", str(fd)],
+            log=log,
+            env={**os.environ, "STROP_REDIS_URL": valkey.url, "STROP_MAX_BODY_BYTES": "65536"},
+            pass_fds=[fd],
+        )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                break
+        except httpx.TransportError:
+            time.sleep(0.05)
+    yield url
+    stop(process, deadline=10)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest_asyncio.fixture
+async def api(api_process: str, store: Store) -> Api:
+    return Api(api_process, await store.create_key("test"), store)
 
 
 @pytest.fixture

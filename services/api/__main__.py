@@ -1,0 +1,55 @@
+"""Run the API: `python -m services.api`, on STROP_HOST:STROP_PORT or on an inherited socket.
+
+`strop up` binds the socket itself before anything starts and hands it down (`--fd`), so a
+port in use is known at once and cannot be lost in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+
+import uvicorn
+
+from services.api.app import create_app, open_store
+from services.errors import StropError
+from services.settings import Settings
+
+STOP_SECONDS = 3  # a follower's stream has no end of its own
+
+
+async def _serve(settings: Settings, listener: socket.socket | None) -> None:
+    store = await open_store(settings)
+    try:
+        config = uvicorn.Config(
+            create_app(settings, store),
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            limit_concurrency=1000,
+        )
+        await uvicorn.Server(config).serve(sockets=None if listener is None else [listener])
+    finally:
+        await store.close()
+
+
+def main() -> int:
+    """Serve until SIGTERM; 2 when the store cannot be reached."""
+    parser = argparse.ArgumentParser(prog="services.api")
+    parser.add_argument("--fd", type=int, help="file descriptor of a listening socket")
+    fd = parser.parse_args().fd
+    listener = None if fd is None else socket.socket(fileno=fd)
+    try:
+        asyncio.run(_serve(Settings(), listener))
+    except StropError as error:
+        print(f"strop api: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Whether a requested job can be queued: the spec, its task files and its model.
+
+Everything that can be known without an actor is checked here, so that a bad job is refused
+with the name of every bad field instead of failing later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.api.models import CreateJob
+from services.config import JobSpec, describe
+from services.errors import InvalidRequest, Problem
+from trainer.dataset import TaskFileError, load_tasks
+
+DEMO_MODEL = "smollm2-135m-instruct"
+
+_SPEC = "method.strop"
+_READ_SECONDS = 120.0
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_COMPLETES = {
+    "model": ("model", "path"),
+    "training_file": ("tasks", "train"),
+    "validation_file": ("tasks", "holdout"),
+    "seed": ("seed",),
+    "suffix": ("name",),
+}
+
+
+async def admitted(body: CreateJob) -> JobSpec:
+    """The resolved spec of a job that may be queued. Raises InvalidRequest with every problem."""
+    spec = _resolved(body)
+    problems = [*_model_problems(spec.model.path)]
+    for field, name in (("train", spec.tasks.train), ("holdout", spec.tasks.holdout)):
+        if name is not None:
+            problems += await _task_problems(f"{_SPEC}.tasks.{field}", name)
+    if problems:
+        raise InvalidRequest(problems)
+    return spec
+
+
+def _resolved(body: CreateJob) -> JobSpec:
+    data = copy.deepcopy(body.method.strop)
+    problems: list[Problem] = []
+    for field, path in _COMPLETES.items():
+        value = getattr(body, field)
+        if value is not None and not _complete(data, path, value):
+            where = ".".join((_SPEC, *path))
+            problems.append(Problem(field, f"{value!r} contradicts {where}; give one of the two"))
+    if problems:
+        raise InvalidRequest(problems)
+    try:
+        return JobSpec.model_validate(data)
+    except ValidationError as error:
+        raise InvalidRequest(
+            [
+                Problem(_SPEC if p["field"] == "job" else f"{_SPEC}.{p['field']}", p["message"])
+                for p in describe(error)
+            ]
+        ) from error
+
+
+def _complete(data: dict[str, Any], path: tuple[str, ...], value: object) -> bool:
+    """Set the value where the spec is silent; False when the spec says something else."""
+    *parents, leaf = path
+    for parent in parents:
+        child = data.setdefault(parent, {})
+        if not isinstance(child, dict):
+            return True  # malformed: the spec's own validation names it
+        data = child
+    if data.get(leaf) is None:
+        data[leaf] = value
+    return data[leaf] == value
+
+
+async def _task_problems(field: str, name: str) -> list[Problem]:
+    path = Path(name)
+    if not path.is_absolute():
+        return [Problem(field, f"{name!r} must be an absolute path on the service's machine")]
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            await asyncio.to_thread(load_tasks, path)
+    except TaskFileError as error:
+        return [Problem(field, str(problem)) for problem in error.problems]
+    except TimeoutError:
+        return [Problem(field, f"{name} could not be read within {_READ_SECONDS:.0f} s")]
+    return []
+
+
+def _model_problems(name: str) -> list[Problem]:
+    field = f"{_SPEC}.model.path"
+    if name == DEMO_MODEL:
+        return []
+    folder = Path(name)
+    if folder.is_absolute():
+        if (folder / "config.json").is_file():
+            return []
+        return [Problem(field, f"{name} is not a folder with a model's config.json")]
+    if _HUB_ID.fullmatch(name):
+        return []
+    return [
+        Problem(
+            field,
+            f"unknown model {name!r}: give the absolute path of a folder with config.json, a "
+            f"Hugging Face id such as org/name, or {DEMO_MODEL}",
+        )
+    ]

@@ -1,0 +1,110 @@
+"""The application: routes, the key they want, the errors they answer with, the store behind.
+
+Stateless but for its connections, so several replicas may stand before one Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from services.api import errors, jobs
+from services.api.auth import StoreParam, require_key
+from services.api.errors import ProblemBody
+from services.api.middleware import BodyLimit, Measured
+from services.config import JobSpec
+from services.errors import StoreUnavailable
+from services.metrics import HttpMetrics, JobMetrics, exposition
+from services.settings import Settings
+from services.store import Store
+
+API_VERSION = "1"
+
+_PROBLEM = {"model": ProblemBody, "content": {"application/problem+json": {}}}
+
+
+def create_app(settings: Settings | None = None, store: Store | None = None) -> FastAPI:
+    """The ASGI application.
+
+    Without `settings` they are read from the environment. Without `store` one is opened on
+    `STROP_REDIS_URL` at start and closed at the end; StoreUnavailable then stops the start.
+    """
+    settings = settings or Settings()
+    http_metrics = HttpMetrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.store = store or await open_store(settings)
+        yield
+        if store is None:
+            await app.state.store.close()
+
+    app = FastAPI(
+        title="Strop",
+        description="Self-hosted post-training of reasoning models with RLSD.",
+        version=API_VERSION,
+        lifespan=lifespan,
+        # The schema is served below, behind the key; the bundled pages would load foreign scripts.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        responses=dict.fromkeys((401, 404, 409, 413, 422, 503), _PROBLEM),
+    )
+    errors.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Measured, metrics=http_metrics)
+    app.include_router(_health())
+    for router in (jobs.router, _service(app, http_metrics)):
+        app.include_router(router, dependencies=[Depends(require_key)])
+    return app
+
+
+async def open_store(settings: Settings) -> Store:
+    """The store that the settings name. Raises StoreUnavailable."""
+    if settings.redis_url is None:
+        raise StoreUnavailable(
+            "STROP_REDIS_URL is not set: give the address of a Redis-protocol server, or use "
+            "`strop up`, which brings its own"
+        )
+    return await Store.open(settings.redis_url.get_secret_value())
+
+
+def _health() -> APIRouter:
+    """What a load balancer asks, without a key."""
+    router = APIRouter(tags=["Health"])
+
+    @router.get("/healthz", summary="Is the process alive?")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/readyz", summary="Can it serve requests?")
+    async def readyz(store: StoreParam) -> dict[str, str]:
+        await store.ping()
+        return {"status": "ready"}
+
+    return router
+
+
+def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
+    """What the service says of itself. Metrics name jobs, so they want a key like the rest."""
+    router = APIRouter(tags=["Service"])
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def metrics(store: StoreParam) -> Response:
+        text = exposition(http_metrics, await JobMetrics.read(store))
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/v1/config/schema", summary="JSON Schema of a job spec")
+    async def schema() -> dict[str, Any]:
+        return JobSpec.model_json_schema()
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    return router

@@ -1,0 +1,146 @@
+"""Every error leaves the API as one body: problem+json (RFC 9457) and OpenAI's `error` at once.
+
+A client of either kind finds what it looks for, and no traceback ever leaves: what is not
+foreseen is logged and answered as a plain 500.
+"""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from services import errors
+from services.errors import InvalidRequest, Problem, StropError
+
+_log = logging.getLogger(__name__)
+
+STATUS_OF: dict[type[StropError], int] = {
+    errors.InvalidRequest: 422,
+    errors.NotFound: 404,
+    errors.IllegalTransition: 409,
+    errors.Unauthorized: 401,
+    errors.TooLarge: 413,
+    errors.StoreUnavailable: 503,
+}
+
+
+class FieldProblem(BaseModel):
+    """One field that is wrong."""
+
+    field: str = Field(description="Where, as a dotted path.")
+    message: str = Field(description="What is wrong, and what would be right.")
+
+
+class OpenAIError(BaseModel):
+    """The error as OpenAI's clients read it."""
+
+    message: str = Field(description="What was wrong, with which value, and what to do.")
+    type: str = Field(description="Class of the error, e.g. `invalid_request_error`.")
+    param: str | None = Field(description="The field concerned.")
+    code: str | None = Field(description="Stable code of this error.")
+
+
+class ProblemBody(BaseModel):
+    """An RFC 9457 problem that is an OpenAI error too."""
+
+    type: str = Field(description="URN of the kind of problem.")
+    title: str = Field(description="The HTTP status in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What was wrong, with which value, and what to do.")
+    instance: str = Field(description="Path of the request.")
+    errors: list[FieldProblem] = Field(description="Every field that is wrong.")
+    error: OpenAIError = Field(description="The same for OpenAI's clients.")
+
+
+def problem_response(
+    request: Request,
+    status: int,
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    problems: Sequence[Problem] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """The one error body."""
+    body = ProblemBody(
+        type=f"urn:strop:problem:{code}",
+        title=http.HTTPStatus(status).phrase,
+        status=status,
+        detail=message,
+        instance=request.url.path,
+        errors=[FieldProblem(field=p.field, message=p.message) for p in problems],
+        error=OpenAIError(message=message, type=_openai_type(status), param=param, code=code),
+    )
+    return JSONResponse(body.model_dump(), status, headers, media_type="application/problem+json")
+
+
+def _openai_type(status: int) -> str:
+    if status >= 500:
+        return "server_error"
+    return "authentication_error" if status == 401 else "invalid_request_error"
+
+
+def strop_error_response(request: Request, error: StropError) -> JSONResponse:
+    """The response to an error of our own tree."""
+    status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}.get(status)
+    if status == 500:
+        _log.error("request failed", exc_info=error)
+        return _unforeseen(request)
+    problems = error.problems if isinstance(error, InvalidRequest) else ()
+    return problem_response(
+        request,
+        status,
+        error.code,
+        error.message,
+        param=error.param,
+        problems=problems,
+        headers=headers,
+    )
+
+
+def _unforeseen(request: Request) -> JSONResponse:
+    return problem_response(
+        request, 500, "internal_error", "the service failed on this request; its log says why"
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer every error with the one body."""
+
+    @app.exception_handler(StropError)
+    async def ours(request: Request, error: StropError) -> JSONResponse:
+        return strop_error_response(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        problems = [
+            Problem(
+                ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]), item["msg"]
+            )
+            for item in error.errors()
+        ]
+        return strop_error_response(request, InvalidRequest(problems))
+
+    @app.exception_handler(HTTPException)
+    async def framework(request: Request, error: HTTPException) -> JSONResponse:
+        code = http.HTTPStatus(error.status_code).name.lower()
+        return problem_response(
+            request,
+            error.status_code,
+            code,
+            f"{request.method} {request.url.path}: {error.detail}",
+            headers=dict(error.headers) if error.headers else None,
+        )
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return _unforeseen(request)

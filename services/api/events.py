@@ -1,0 +1,48 @@
+"""A job's events as a stream of Server-Sent Events.
+
+Each carries its number as `id:`, so a client that lost the connection goes on where it
+stopped (`Last-Event-ID`). Comments keep idle connections open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from services.api.models import EventObject
+from services.errors import StropError
+from services.jobs import Event
+
+_log = logging.getLogger(__name__)
+
+
+async def server_sent(
+    events: AsyncIterator[Event], *, keepalive_seconds: float
+) -> AsyncIterator[bytes]:
+    """The events on the wire, with a comment whenever none came for `keepalive_seconds`."""
+    waiting: asyncio.Future[Event] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.ensure_future(anext(events))
+            await asyncio.wait({waiting}, timeout=keepalive_seconds)
+            if not waiting.done():
+                yield KEEPALIVE_COMMENT
+                continue
+            try:
+                event = waiting.result()
+            except StopAsyncIteration:
+                return
+            except StropError as error:
+                # The status line is long sent: the client sees the end and comes back.
+                _log.warning("a stream of events ended early: %s", error)
+                return
+            waiting = None
+            yield format_sse_event(
+                id=str(event.id), data_str=EventObject.of(event).model_dump_json()
+            )
+    finally:
+        if waiting is not None:
+            waiting.cancel()

@@ -1,0 +1,83 @@
+"""What happens to every request before a route sees it: a bound on the body, a measurement."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.api.errors import strop_error_response
+from services.errors import TooLarge
+from services.metrics import HttpMetrics
+
+
+class BodyLimit:
+    """Answers 413 to a body of more than `max_bytes`, announced or streamed."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        error = TooLarge(
+            f"the request body is larger than {self._max_bytes} bytes; an operator can raise "
+            "STROP_MAX_BODY_BYTES"
+        )
+        announced = request.headers.get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > self._max_bytes:
+            await strop_error_response(request, error)(scope, receive, send)
+            return
+        # The body is small by definition, so it is read here: a route never sees too much of it.
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._max_bytes:
+                await strop_error_response(request, error)(scope, receive, send)
+                return
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._app(scope, replay, send)
+
+
+class Measured:
+    """Counts and times every request by its route's template."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        def observe(status: int) -> None:
+            # A path that no route knows must not become a label of its own.
+            route = getattr(scope.get("route"), "path", "unmatched")
+            seconds = time.perf_counter() - began
+            self._metrics.observe(scope["method"], route, status, seconds)
+
+        async def observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                observe(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        except Exception:
+            observe(500)  # Starlette answers this one outside of every middleware
+            raise

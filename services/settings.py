@@ -1,0 +1,93 @@
+"""What an operator sets through the environment: every variable begins with `STROP_`.
+
+The one place that knows the layout of the data folder. Job settings live in
+services/config.py; nothing here changes what a job computes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_PORT = 8420
+
+
+def _default_home() -> Path:
+    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(data) / "strop"
+
+
+class Settings(BaseSettings):
+    """The service's settings, read from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="STROP_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default_factory=_default_home,
+        description="Data folder: store, keys, logs, and what jobs produce.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: int = Field(
+        default=DEFAULT_PORT,
+        ge=0,
+        le=65535,
+        description="Port the API listens on; 0 takes a free one.",
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Redis-protocol server to use; an embedded one is started when absent.",
+    )
+    ray_address: str | None = Field(
+        default=None,
+        description="Ray cluster to use, host:port; a local one is started when absent.",
+    )
+    cpus: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPUs the local Ray may hand out; all of the machine's when absent.",
+    )
+    max_running_jobs: int = Field(
+        default=1, ge=1, description="Jobs that one dispatcher runs at the same time."
+    )
+    max_body_bytes: int = Field(
+        default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
+    )
+    url: str | None = Field(
+        default=None, description="Where the CLI finds the API; the local service's when absent."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="The CLI's API key; the local user's own when absent."
+    )
+
+    @property
+    def valkey_folder(self) -> Path:
+        """Data of the embedded store."""
+        return self.home / "valkey"
+
+    @property
+    def logs_folder(self) -> Path:
+        """One log file for each process of the local service."""
+        return self.home / "logs"
+
+    @property
+    def jobs_folder(self) -> Path:
+        """One folder for each job: checkpoints, traces, the trained model."""
+        return self.home / "jobs"
+
+    @property
+    def api_key_file(self) -> Path:
+        """The local user's API key."""
+        return self.home / "api_key"
+
+    @property
+    def ray_token_file(self) -> Path:
+        """The token that every process of the local Ray cluster must present."""
+        return self.home / "ray_token"
+
+    @property
+    def service_file(self) -> Path:
+        """Url and process id of the running local service, as JSON."""
+        return self.home / "service.json"

@@ -1,0 +1,22 @@
+"""What the tests of the service know of a running API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import httpx
+
+from services.store import Store
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running API over an empty store, and a key for it."""
+
+    url: str
+    key: str
+    store: Store
+
+    def client(self, *, key: str | None = None) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60)
