@@ -26,9 +26,7 @@ class ModelSpec(Spec):
     dtype: Literal["bfloat16", "float32"] = Field(
         "bfloat16", description="Type of the forward pass and of the published weights."
     )
-    max_length: int = Field(
-        1024, ge=16, description="Longest prompt plus completion, in tokens."
-    )
+    max_length: int = Field(1024, ge=16, description="Longest prompt plus completion, in tokens.")
 
 
 class TasksSpec(Spec):
@@ -38,7 +36,9 @@ class TasksSpec(Spec):
     holdout: str | None = Field(
         None, description="JSONL or Parquet file of held-out tasks, judged before and after."
     )
-    shuffle: bool = Field(True, description="Shuffle the training tasks anew each epoch, by `seed`.")
+    shuffle: bool = Field(
+        True, description="Shuffle the training tasks anew each epoch, by `seed`."
+    )
     overlong: Literal["refuse", "drop"] = Field(
         "refuse",
         description="A prompt that leaves no room for `sampling.max_tokens`: refuse the job, or "
@@ -83,6 +83,7 @@ class EngineSpec(Spec):
     gpu_memory_utilization: float = Field(
         0.85, gt=0, le=1, description="Share of a GPU's memory that the engine may take."
     )
+    max_sequences: int = Field(256, ge=1, description="Completions one engine samples at a time.")
     compile: bool = Field(
         False, description="Let vLLM compile the model: slower to start, faster on long runs."
     )
@@ -92,7 +93,9 @@ class TierSpec(Spec):
     """The actors of one tier and where they are placed."""
 
     replicas: int = Field(1, ge=1, description="Actors in the tier.")
-    cpus: float = Field(1.0, gt=0, description="Ray CPUs of each actor; its threads follow from them.")
+    cpus: float = Field(
+        1.0, gt=0, description="Ray CPUs of each actor; its threads follow from them."
+    )
     gpus: float = Field(0.0, ge=0, description="Ray GPUs of each actor.")
     labels: dict[str, str] = Field(
         default_factory=dict, description="Ray node labels an actor of this tier must be placed on."
@@ -104,7 +107,9 @@ class TiersSpec(Spec):
 
     rollout: TierSpec = Field(default_factory=TierSpec, description="vLLM engines.")
     verifier: TierSpec = Field(default_factory=TierSpec, description="Pools of verifier workers.")
-    teacher: TierSpec = Field(default_factory=TierSpec, description="Scorers with privileged context.")
+    teacher: TierSpec = Field(
+        default_factory=TierSpec, description="Scorers with privileged context."
+    )
     trainer: TierSpec = Field(default_factory=TierSpec, description="Data-parallel learners.")
 
 
@@ -112,14 +117,20 @@ class DeadlinesSpec(Spec):
     """No wait without a deadline, in seconds."""
 
     start_s: float = Field(900, gt=0, description="All tiers placed, models loaded.")
-    phase_s: float = Field(1800, gt=0, description="One phase of one step: rollout, score, learn, publish.")
-    verify_s: float = Field(10, gt=0, description="One verdict; the clock starts when the work starts.")
+    phase_s: float = Field(
+        1800, gt=0, description="One phase of one step: rollout, score, learn, publish."
+    )
+    verify_s: float = Field(
+        10, gt=0, description="One verdict; the clock starts when the work starts."
+    )
 
 
 class JobSpec(Spec):
     """A training job."""
 
-    name: str = Field("job", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="A short name.")
+    name: str = Field(
+        "job", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="A short name."
+    )
     seed: int = Field(0, ge=0, description="Seed of task order, sampling and initialisation.")
     steps: int = Field(100, ge=1, description="Learning steps.")
     model: ModelSpec = Field(description="The policy.")
@@ -130,7 +141,9 @@ class JobSpec(Spec):
     )
     sampling: SamplingSpec = Field(default_factory=SamplingSpec, description="Rollouts.")
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="AdamW.")
-    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Held-out accuracy.")
+    evaluation: EvaluationSpec = Field(
+        default_factory=EvaluationSpec, description="Held-out accuracy."
+    )
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec, description="Saved state.")
     engine: EngineSpec = Field(default_factory=EngineSpec, description="vLLM limits.")
     tiers: TiersSpec = Field(default_factory=TiersSpec, description="Placement and scale.")
@@ -142,7 +155,11 @@ class JobSpec(Spec):
         """Give a teacher its default view, so that the resolved spec shows it."""
         if isinstance(data, dict) and data.get("privileged") is None:
             algorithm = data.get("algorithm", {"kind": "rlsd"})
-            kind = algorithm.get("kind") if isinstance(algorithm, dict) else getattr(algorithm, "kind", None)
+            kind = (
+                algorithm.get("kind")
+                if isinstance(algorithm, dict)
+                else getattr(algorithm, "kind", None)
+            )
             if kind == "rlsd":
                 return {**data, "privileged": {}}
         return data
@@ -155,7 +172,9 @@ class JobSpec(Spec):
                 "completions of one task with each other and needs at least 2"
             )
         if self.algorithm.kind == "grpo" and self.privileged is not None:
-            raise ValueError("privileged is set, but algorithm.kind grpo has no teacher that could see it")
+            raise ValueError(
+                "privileged is set, but algorithm.kind grpo has no teacher that could see it"
+            )
         if self.sampling.max_tokens >= self.model.max_length:
             raise ValueError(
                 f"sampling.max_tokens is {self.sampling.max_tokens}, which leaves no room for a prompt "
@@ -173,6 +192,16 @@ class JobSpec(Spec):
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than steps {self.steps}"
             )
         return self
+
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the algorithm asks a teacher for evidence."""
+        return self.algorithm.kind == "rlsd"
+
+    def syncs_teacher(self, version: int) -> bool:
+        """Whether policy `version` is also copied to the teacher."""
+        return self.algorithm.kind == "rlsd" and version % self.algorithm.teacher_sync_every == 0
 
 
 class ConfigError(ValueError):
@@ -212,6 +241,7 @@ def load_job(path: str | Path) -> JobSpec:
 
 def anchored(spec: JobSpec, folder: Path) -> JobSpec:
     """The same job with relative task files, and a relative model folder that exists, made absolute."""
+
     def absolute(name: str | None) -> str | None:
         return None if name is None else str(folder / name)
 

@@ -1,0 +1,214 @@
+"""The controller of one job: checks it, starts its tiers, runs the loop, reports, cleans up.
+
+An actor of its own, so that a job outlives the process that started it. Whatever ends a job,
+its tiers are stopped and the store says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from services.config import JobSpec
+from services.journal import StoreJournal
+from services.pipeline import abandon, train
+from services.store import Store
+from services.tiers import RayTiers
+from services.traces import write_job
+from trainer.dataset import TaskFileError, load_tasks, missing_privileged, split_by_length
+from trainer.demo_model import resolve_model
+from trainer.privileged import student_prompt, teacher_prompt
+from trainer.records import Task
+
+CANCEL_POLL_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+
+class JobRefused(ValueError):
+    """The job cannot run as it is; the message names what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked job: its model on disk, its tasks, and every policy prompt by task id."""
+
+    model_path: Path
+    tasks: Sequence[Task]
+    holdout: Sequence[Task]
+    prompts: dict[str, NDArray[np.int32]]
+    notes: Sequence[str]
+
+
+def prepare(job: JobSpec) -> Prepared:
+    """Check everything that can be checked before an actor starts.
+
+    Raises JobRefused, TaskFileError or ModelError.
+    """
+    from transformers import AutoTokenizer
+
+    tasks = load_tasks(job.tasks.train)
+    holdout = load_tasks(job.tasks.holdout) if job.tasks.holdout else []
+    if repeated := {task.id for task in tasks} & {task.id for task in holdout}:
+        raise JobRefused(
+            f"{len(repeated)} task id(s) stand in both tasks.train and tasks.holdout, "
+            f"for example {min(repeated)!r}"
+        )
+    if job.privileged is not None:
+        problems = missing_privileged(tasks, job.privileged.kind, job.tasks.train)
+        if problems:
+            raise TaskFileError(problems)
+    model_path = resolve_model(job.model.path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
+    prompts: dict[str, NDArray[np.int32]] = {}
+    notes: list[str] = []
+
+    def policy_view(task: Task) -> NDArray[np.int32]:
+        prompts[task.id] = student_prompt(task, tokenizer)
+        return prompts[task.id]
+
+    def longest_view(task: Task) -> NDArray[np.int32]:
+        views = [policy_view(task)]
+        if job.privileged is not None:
+            views.append(teacher_prompt(task, tokenizer, job.privileged))
+        return max(views, key=len)
+
+    room = job.model.max_length - job.sampling.max_tokens
+    kept: list[list[Task]] = []
+    for field, group, view in (
+        ("tasks.train", tasks, longest_view),
+        ("tasks.holdout", holdout, policy_view),
+    ):
+        fitting, too_long = split_by_length(group, view, room)
+        if too_long:
+            told = (
+                f"{field}: {len(too_long)} of {len(group)} prompts are longer than the {room} tokens that "
+                f"model.max_length {job.model.max_length} leaves beside sampling.max_tokens "
+                f"{job.sampling.max_tokens}, for example {too_long[0].id!r}"
+            )
+            if job.tasks.overlong == "refuse":
+                raise JobRefused(f"{told}; shorten them, or set tasks.overlong: drop")
+            notes.append(f"{told}; dropped")
+        kept.append(list(fitting))
+    if not kept[0]:
+        raise JobRefused("tasks.train: no prompt is short enough to train on")
+    return Prepared(model_path, kept[0], kept[1], prompts, notes)
+
+
+class JobController:
+    """Runs one job from claim to end."""
+
+    def __init__(self, job_id: str, store_url: str, folder: str) -> None:
+        """`folder` is the job's own: traces, checkpoints and what Ray Train keeps."""
+        self._job_id = job_id
+        self._store_url = store_url
+        self._folder = Path(folder)
+        self._interrupted = asyncio.Event()
+
+    async def interrupt(self) -> None:
+        """End the job as failed, because the service goes down."""
+        self._interrupted.set()
+
+    async def run(self) -> str:
+        """Run the job; returns the status it ended with."""
+        store = await Store.open(self._store_url)
+        try:
+            return await self._run(store)
+        finally:
+            await store.close()
+
+    async def _run(self, store: Store) -> str:
+        record = await store.get_job(self._job_id)
+        job = JobSpec.model_validate(record.spec)
+        journal = StoreJournal(store, self._job_id, job)
+        work = asyncio.create_task(self._train(job, journal))
+        cancel = asyncio.create_task(self._cancelled(store))
+        interrupt = asyncio.create_task(self._interrupted.wait())
+        try:
+            await asyncio.wait({work, cancel, interrupt}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await abandon([work, cancel, interrupt])
+        if not work.cancelled():
+            error = work.exception()
+            if error is None:
+                result = work.result()
+                await journal.result(result)
+                await store.transition(self._job_id, "succeeded", result=result)
+                return "succeeded"
+            log.error("job %s failed", self._job_id, exc_info=error)
+            reason = describe(error)
+        elif cancel.done() and not cancel.cancelled():
+            await store.transition(self._job_id, "cancelled")
+            return "cancelled"
+        else:
+            reason = {"code": "service_stopped", "message": "the service was stopped", "param": None}
+        await store.transition(self._job_id, "failed", error=reason)
+        return "failed"
+
+    async def _cancelled(self, store: Store) -> None:
+        while not (await store.get_job(self._job_id)).cancel_requested:
+            await asyncio.sleep(CANCEL_POLL_SECONDS)
+
+    async def _train(self, job: JobSpec, journal: StoreJournal) -> dict[str, Any]:
+        await journal.phase("start", 0)
+        ready = await asyncio.to_thread(prepare, job)
+        for note in ready.notes:
+            await journal.note(note, level="warn")
+        write_job(self._folder / "traces", job.model_dump(mode="json"))
+        tiers = RayTiers(job, ready.model_path, self._folder, ready.prompts)
+        try:
+            await tiers.start()
+            model = await train(job, tiers, ready.tasks, ready.holdout, journal)
+            await journal.phase("finish", job.steps)
+        finally:
+            await tiers.stop()
+        return {
+            "model": model,
+            "base_model": str(ready.model_path),
+            "traces": str(self._folder / "traces"),
+            "gain": journal.gain(),
+        }
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An error as the store keeps it: a stable code and a sentence, no traceback."""
+    cause = error.as_instanceof_cause() if isinstance(error, ray.exceptions.RayTaskError) else error
+    refused = isinstance(cause, (ValueError, FileNotFoundError))
+    text = str(cause).strip() or type(cause).__name__
+    return {
+        "code": "invalid_job" if refused else "internal_error",
+        "message": text if refused else f"{type(cause).__name__}: {text}",
+        "param": None,
+    }
+
+
+async def launch(job_id: str, store_url: str, folder: str) -> str:
+    """Start a job's controller on the cluster this process is connected to, and wait for its end.
+
+    Cancelling this interrupts the job and waits until its tiers are gone.
+    """
+    controller = (
+        ray.remote(JobController)
+        .options(num_cpus=0, name=job_id, max_restarts=0)
+        .remote(job_id, store_url, folder)
+    )
+    run = asyncio.ensure_future(_wait(controller.run.remote()))
+    try:
+        return await asyncio.shield(run)
+    except asyncio.CancelledError:
+        await controller.interrupt.remote()
+        await asyncio.wait({run}, timeout=60)
+        raise
+    finally:
+        ray.kill(controller)
+
+
+async def _wait(reference: Any) -> str:
+    return await reference

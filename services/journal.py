@@ -1,0 +1,133 @@
+"""The journal: what the training loop tells, as events in the store.
+
+Turns judged groups and learner metrics into the numbers people watch. Knows the store and
+the records of the loop, not how anything was computed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from services.config import JobSpec
+from services.pipeline import Judged, Sampled
+from services.statistics import paired_difference, wilson
+from services.store import Store
+
+
+class StoreJournal:
+    """Writes one job's events."""
+
+    def __init__(self, store: Store, job_id: str, job: JobSpec) -> None:
+        self._store = store
+        self._job_id = job_id
+        self._job = job
+        self._started: float | None = None
+        self._correct: dict[int, list[bool | None]] = {}
+
+    async def note(self, message: str, level: str = "info") -> None:
+        """Tell a person something."""
+        await self._append(message, {"kind": "note"}, level=level)
+
+    async def phase(self, name: str, step: int) -> None:
+        """A phase begins."""
+        await self._append(f"{name} ({step}/{self._job.steps})", {"kind": "phase", "phase": name, "step": step})
+
+    async def learned(
+        self, step: int, sampled: Sampled, metrics: Mapping[str, float], seconds: Mapping[str, float]
+    ) -> None:
+        """A step is done: reward, learning and cost in one event."""
+        self._started = self._started or monotonic() - sum(seconds.values()) - sum(sampled.seconds.values())
+        done, steps = step + 1, self._job.steps
+        tokens = sum(group.rolled.tokens for group in sampled.groups)
+        completions = sum(len(group.scores) for group in sampled.groups)
+        phases = {**sampled.seconds, **seconds}
+        reward = statistics.fmean(scores) if (scores := _scores(sampled.groups)) else 0.0
+        data = {
+            **metrics,
+            "kind": "step",
+            "step": done,
+            "steps": steps,
+            "version": done,
+            "reward_mean": reward,
+            "rewards": {
+                kind: statistics.fmean(scores)
+                for kind, groups in by_verifier(sampled.groups).items()
+                if (scores := _scores(groups))
+            },
+            "completion_tokens": tokens,
+            "completion_length_mean": tokens / max(1, completions),
+            "tokens_per_s": tokens / max(1e-9, phases["rollout"]),
+            "phase_seconds": phases,
+            "staleness": statistics.fmean(step - group.rolled.version for group in sampled.groups),
+            "groups": len(sampled.groups),
+            "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
+            "infra_errors": sum(group.statuses.count("infra_error") for group in sampled.groups),
+            "dropped_stale": sampled.dropped,
+            "seconds_left": (monotonic() - self._started) / done * (steps - done),
+        }
+        await self._append(f"step {done}/{steps}: reward {reward:.3f}", data, type="metrics")
+
+    async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
+        """Held-out accuracy, with its 95 % interval, overall and by verifier."""
+        self._correct[step] = [_correct(group) for group in judged]
+        data = {
+            "kind": "evaluation",
+            "step": step,
+            **_accuracy(judged),
+            "by_verifier": {kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()},
+        }
+        text = f"held-out accuracy {data['accuracy']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
+        await self._append(f"{text} after {step} steps", data, type="metrics")
+
+    async def saved(self, step: int, path: str) -> None:
+        """A checkpoint lies on disk."""
+        await self._append(f"checkpoint of step {step}: {path}", {"kind": "checkpoint", "step": step, "path": path})
+
+    def gain(self) -> dict[str, float] | None:
+        """Last held-out accuracy minus the first, paired by task, with its 95 % interval."""
+        if len(self._correct) < 2:
+            return None
+        first, last = self._correct[min(self._correct)], self._correct[max(self._correct)]
+        pairs = [(a, b) for a, b in zip(first, last, strict=True) if a is not None and b is not None]
+        if not pairs:
+            return None
+        before, after = zip(*pairs, strict=True)
+        return paired_difference(before, after)
+
+    async def result(self, data: Mapping[str, Any]) -> None:
+        """Where everything lies."""
+        await self._append(f"trained model: {data['model']}", {"kind": "result", **data})
+
+    async def _append(
+        self, message: str, data: Mapping[str, Any], *, type: str = "message", level: str = "info"
+    ) -> None:
+        await self._store.append_event(self._job_id, level=level, message=message, type=type, data=data)
+
+
+def by_verifier(groups: Sequence[Judged]) -> dict[str, list[Judged]]:
+    """The groups by the kind of their verifier."""
+    kinds: dict[str, list[Judged]] = {}
+    for group in groups:
+        kinds.setdefault(str(group.rolled.task.verifier["kind"]), []).append(group)
+    return kinds
+
+
+def _scores(groups: Sequence[Judged]) -> list[float]:
+    return [score for group in groups for score in group.scores if score is not None]
+
+
+def _correct(group: Judged) -> bool | None:
+    judged = [status == "correct" for status in group.statuses if status != "infra_error"]
+    return judged[0] if judged else None
+
+
+def _accuracy(groups: Sequence[Judged]) -> dict[str, float]:
+    outcomes = [
+        status == "correct" for group in groups for status in group.statuses if status != "infra_error"
+    ]
+    low, high = wilson(sum(outcomes), len(outcomes))
+    accuracy = sum(outcomes) / len(outcomes) if outcomes else 0.0
+    return {"accuracy": accuracy, "low": low, "high": high, "n": len(outcomes)}

@@ -1,0 +1,165 @@
+"""The trainer tier: what each worker of the learner group does when it is told to.
+
+In: references to judged groups and their evidence. Out: metrics, weight publications,
+checkpoints and the traces of every step. Credit is assigned in the learner; nothing here
+decides what a token is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch.distributed as dist
+from transformers import AutoTokenizer
+
+from services.teacher import Evidence
+from services.traces import StepTrace, write_step
+from services.weights import Entry, Manifest, checksum, pack
+from trainer.batch import assemble, learnable
+from trainer.checkpoint import save_checkpoint
+from trainer.credit import group_advantages
+from trainer.learner import Learner
+from trainer.records import Group, Rollout, Task
+from trainer.spans import span_mask
+from trainer.spec import AlgorithmSpec, OptimizerSpec, Rlsd
+from verifiers.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class LearningOptions:
+    """How every worker builds its learner, and where rank 0 keeps things."""
+
+    model_path: str
+    dtype: str
+    temperature: float
+    seed: int
+    steps: int
+    algorithm: AlgorithmSpec
+    optimizer: OptimizerSpec
+    canary_ids: tuple[int, ...]
+    trace_folder: str
+    checkpoint_folder: str
+    checkpoints_kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRefs:
+    """A judged group on its way to the learner: the task and two references."""
+
+    task: Task
+    rollouts: Any
+    verdicts: Any
+
+
+class LearnerWorker:
+    """One rank. Every method is called on every rank with the same arguments."""
+
+    def __init__(self, options: LearningOptions) -> None:
+        self._options = options
+        self._rank = dist.get_rank() if dist.is_initialized() else 0
+        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
+        self._learner = Learner(
+            options.model_path,
+            dtype=options.dtype,
+            algorithm=options.algorithm,
+            optimizer=options.optimizer,
+            temperature=options.temperature,
+            seed=options.seed,
+        )
+
+    def ready(self) -> None:
+        """Answers once the model is loaded."""
+
+    def learn(
+        self, references: Sequence[GroupRefs], evidence: Sequence[Any] | None, step: int
+    ) -> dict[str, float]:
+        """Learn one batch and keep its trace.
+
+        `evidence` are references to lists of `Evidence`, in the order of the groups.
+        """
+        groups = [self._group(reference) for reference in references]
+        judged = learnable(groups)
+        seen: list[Evidence] | None = None
+        if evidence is not None:
+            seen = [group for part in ray.get(list(evidence)) for group in part]
+        batch = assemble(
+            groups,
+            None if seen is None else [seen[g].logprobs[r] for g, r in judged],
+            self._spans([groups[g].rollouts[r] for g, r in judged]),
+        )
+        metrics, streams = self._learner.learn(batch, step)
+        if self._rank == 0:
+            trace = StepTrace(
+                step=step,
+                groups=tuple(groups),
+                teacher_logprobs=batch.teacher_logprobs,
+                student_logprobs=streams.student_logprobs,
+                credit=streams.credit,
+                span_mask=batch.span_mask,
+                teacher_prompt_lengths=None
+                if seen is None
+                else np.asarray([seen[g].prompt_length for g, _ in judged], np.int32),
+            )
+            write_step(self._options.trace_folder, trace)
+        return metrics
+
+    def _group(self, reference: GroupRefs) -> Group:
+        rollouts: tuple[Rollout, ...]
+        verdicts: tuple[Verdict, ...]
+        rollouts, verdicts = ray.get([reference.rollouts, reference.verdicts])
+        scores = [verdict.score for verdict in verdicts]
+        advantages = group_advantages(scores, normalize_std=self._options.algorithm.normalize_std)
+        return Group(reference.task, rollouts, verdicts, advantages)
+
+    def _spans(self, rollouts: Sequence[Rollout]) -> list[Any] | None:
+        algorithm = self._options.algorithm
+        if not isinstance(algorithm, Rlsd) or algorithm.span_tag is None:
+            return None
+        tag = algorithm.span_tag
+        return [span_mask(r.prompt_ids, r.completion_ids, tag, self._decode) for r in rollouts]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+    def publish(self, version: int) -> tuple[Manifest, list[Any]] | None:
+        """Put the weights into the object store; rank 0 answers with manifest and references."""
+        if self._rank != 0:
+            return None
+        entries: list[Entry] = []
+        checksums: list[int] = []
+        references: list[Any] = []
+        for placed, bucket in pack(self._learner.weights()):
+            entries += placed
+            checksums.append(checksum(bucket))
+            references.append(ray.put(bucket))
+        canary = self._options.canary_ids
+        logprobs = self._learner.logprobs_of(np.asarray(canary, np.int32))
+        manifest = Manifest(
+            version, tuple(entries), tuple(checksums), canary, tuple(float(x) for x in logprobs)
+        )
+        return manifest, references
+
+    def save(self, step: int, cursor: Mapping[str, int]) -> str | None:
+        """Write a checkpoint; rank 0 answers with its folder."""
+        if self._rank != 0:
+            return None
+        options = self._options
+        return str(
+            save_checkpoint(
+                Path(options.checkpoint_folder),
+                self._learner,
+                step=step,
+                cursor=dict(cursor),
+                keep=options.checkpoints_kept,
+            )
+        )
+
+    def close(self) -> None:
+        """Nothing outlives the process."""

@@ -1,0 +1,195 @@
+"""The training loop: sample, roll out, verify, score, learn, publish.
+
+Reads on one screen. The tiers do the work and the journal tells of it; what passes through
+here are object references and small numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from services.config import JobSpec
+from trainer.dataset import TaskOrder
+from trainer.records import Task
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """One task's rollouts: a reference, and the small numbers that steer."""
+
+    task: Task
+    rollouts: Any
+    version: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One task's rollouts with their verdicts (references), scores and statuses."""
+
+    rolled: Rolled
+    verdicts: Any
+    scores: tuple[float | None, ...]
+    statuses: tuple[str, ...]
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether its judged rollouts differ in score; without contrast a group teaches nothing."""
+        return len({score for score in self.scores if score is not None}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The judged groups of one step, how many were dropped as too stale, seconds by phase,
+    and the data cursor behind its tasks."""
+
+    groups: Sequence[Judged]
+    dropped: int
+    seconds: Mapping[str, float]
+    cursor: Mapping[str, int]
+
+
+class Tiers(Protocol):
+    """What the loop asks of the tiers."""
+
+    async def generate(self, task: Task, count: int) -> Rolled: ...
+    async def verify(self, rolled: Rolled) -> Judged: ...
+    async def score(self, groups: Sequence[Judged]) -> Any: ...
+    async def learn(self, groups: Sequence[Judged], evidence: Any, step: int) -> dict[str, float]: ...
+    async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]: ...
+    async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str: ...
+
+
+class Journal(Protocol):
+    """Where the loop tells what it does."""
+
+    async def phase(self, name: str, step: int) -> None: ...
+    async def learned(
+        self, step: int, sampled: Sampled, metrics: Mapping[str, float], seconds: Mapping[str, float]
+    ) -> None: ...
+    async def evaluated(self, step: int, judged: Sequence[Judged]) -> None: ...
+    async def saved(self, step: int, path: str) -> None: ...
+
+
+async def train(
+    job: JobSpec, tiers: Tiers, tasks: Sequence[Task], holdout: Sequence[Task], journal: Journal
+) -> str:
+    """Run a job from its first step to its last; returns the folder of its last checkpoint.
+
+    `step` counts the batches that were learned before; the policy's version equals it. Batch
+    `step` may be sampled up to `max_staleness` versions earlier, while others are learned.
+    """
+    order = TaskOrder(len(tasks), job.seed, job.tasks.shuffle)
+    ahead: deque[asyncio.Task[Sampled]] = deque()
+    folder = ""
+
+    def sample_ahead(step: int) -> None:
+        while len(ahead) <= min(job.sampling.max_staleness, job.steps - 1 - step):
+            chosen = [tasks[index] for index in order.take(job.sampling.groups_per_step)]
+            batch = sample_batch(job, tiers, chosen, step + len(ahead), order.state())
+            ahead.append(asyncio.create_task(batch))
+
+    await journal.phase("publish", 0)
+    await tiers.publish(0, to_teacher=job.has_teacher)
+    await evaluate(job, tiers, holdout, 0, journal)
+    try:
+        for step in range(job.steps):
+            seconds: dict[str, float] = {}
+            sample_ahead(step)
+            await journal.phase("rollout", step)
+            sampled = await ahead.popleft()
+            with clock(seconds, "score"):
+                evidence = await tiers.score(sampled.groups) if job.has_teacher else None
+            await journal.phase("learn", step)
+            with clock(seconds, "learn"):
+                metrics = await tiers.learn(sampled.groups, evidence, step)
+            with clock(seconds, "publish"):
+                metrics |= await tiers.publish(step + 1, to_teacher=job.syncs_teacher(step + 1))
+            await journal.learned(step, sampled, metrics, seconds)
+
+            done = step + 1
+            if due(done, job.checkpoint.every, job.steps):
+                await journal.phase("checkpoint", done)
+                folder = await tiers.checkpoint(done, sampled.cursor)
+                await journal.saved(done, folder)
+            if due(done, job.evaluation.every, job.steps):
+                await evaluate(job, tiers, holdout, done, journal)
+    finally:
+        await abandon(ahead)
+    return folder
+
+
+async def sample_batch(
+    job: JobSpec, tiers: Tiers, tasks: Sequence[Task], step: int, cursor: Mapping[str, int]
+) -> Sampled:
+    """Roll out and verify one step's groups side by side.
+
+    A group is verified as soon as it is rolled out. One that is too stale for its step is
+    dropped, counted and sampled again.
+    """
+    started = generated = monotonic()
+    dropped = 0
+
+    async def sample(task: Task) -> Judged:
+        nonlocal generated, dropped
+        rolled = await tiers.generate(task, job.sampling.group_size)
+        while rolled.version < step - job.sampling.max_staleness:
+            dropped += 1
+            rolled = await tiers.generate(task, job.sampling.group_size)
+        generated = monotonic()
+        return await tiers.verify(rolled)
+
+    groups = await side_by_side(sample(task) for task in tasks)
+    seconds = {"rollout": generated - started, "verify": monotonic() - generated}
+    return Sampled(groups, dropped, seconds, cursor)
+
+
+async def evaluate(
+    job: JobSpec, tiers: Tiers, holdout: Sequence[Task], step: int, journal: Journal
+) -> None:
+    """Judge completions of the held-out tasks under the current policy."""
+
+    async def sample(task: Task) -> Judged:
+        return await tiers.verify(await tiers.generate(task, job.evaluation.samples))
+
+    if holdout:
+        await journal.phase("evaluate", step)
+        await journal.evaluated(step, await side_by_side(sample(task) for task in holdout))
+
+
+def due(done: int, every: int, steps: int) -> bool:
+    """Whether something that happens every so many steps, and after the last, happens now."""
+    return done == steps or bool(every) and done % every == 0
+
+
+async def side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines concurrently, results in order; the first error cancels the others."""
+    running = [asyncio.ensure_future(item) for item in work]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        await abandon(running)
+
+
+async def abandon(running: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel what still runs and wait until it has ended."""
+    left = [future for future in running if not future.done()]
+    for future in left:
+        future.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+@contextmanager
+def clock(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Put the seconds of the block under `name`."""
+    started = monotonic()
+    yield
+    seconds[name] = monotonic() - started

@@ -1,0 +1,250 @@
+"""The rollout tier: one vLLM engine in an actor, with many groups in flight.
+
+In: prompts as token ids, weight publications. Out: `Rollout` records that carry the sampled
+tokens' log-probs and the policy version. An engine is stale until it has proven that it runs
+the published weights, and a stale engine samples nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from services.weights import Manifest, StaleWeights, checksum
+from trainer.records import FinishReason, Rollout
+
+# Mean absolute log-prob gap (nats) on the canary that still counts as the same weights.
+CANARY_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How one engine is built. `seed` differs by replica."""
+
+    model_path: str
+    dtype: str
+    max_length: int
+    max_sequences: int
+    seed: int
+    kv_cache_gib: float
+    gpu_memory_utilization: float
+    compile: bool
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How completions are drawn."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float = 1.0
+
+
+class RolloutEngine:
+    """One vLLM engine. Every method is a coroutine; many may run at once."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._version: int | None = None
+        self._requests = 0
+        self._loading = asyncio.Lock()
+
+    async def start(self) -> dict[str, float]:
+        """Build the engine and load the model. Returns its load time in seconds."""
+        started = time.monotonic()
+        options = self._options
+        # Engine core and model share one process: a second one would only add hand-overs.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
+        from transformers import AutoTokenizer
+        from vllm.config import WeightTransferConfig
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+        arguments: dict[str, Any] = {
+            "model": options.model_path,
+            "dtype": options.dtype,
+            "max_model_len": options.max_length,
+            "max_num_seqs": options.max_sequences,
+            "seed": options.seed,
+            "enforce_eager": not options.compile and options.gpus == 0,
+            "distributed_executor_backend": "uni",
+            "enable_prefix_caching": True,
+            "logprobs_mode": "processed_logprobs",
+            "generation_config": "vllm",
+            "trust_remote_code": False,
+            "worker_extension_cls": "services.engine_transport.WorkerExtension",
+            "weight_transfer_config": WeightTransferConfig(backend="strop_buckets"),
+        }
+        if options.gpus:
+            arguments["gpu_memory_utilization"] = options.gpu_memory_utilization
+        else:
+            arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gib * (1 << 30))
+        loggers = [RayPrometheusStatLogger] if ray.is_initialized() else None
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=loggers)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(options.model_path)
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        await self._engine.init_weight_transfer_engine(WeightTransferInitRequest())
+        return {"load_seconds": time.monotonic() - started}
+
+    @property
+    def version(self) -> int | None:
+        """The proven policy version; None while the engine is stale."""
+        return self._version
+
+    async def load_weights(self, manifest: Manifest, buckets: Sequence[Any]) -> dict[str, float]:
+        """Replace the weights of the running engine and prove that they arrived.
+
+        `buckets` are arrays, or Ray references to them, in the order of the manifest.
+        Rollouts in flight are finished by the new weights' predecessor: generation is paused,
+        not aborted. Raises StaleWeights, and stays stale, when the proof fails.
+        """
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        started = time.monotonic()
+        async with self._loading:
+            self._version = None
+            await self._engine.pause_generation(mode="keep")
+            memory_file = os.memfd_create("strop-weights")
+            try:
+                path = f"/proc/{os.getpid()}/fd/{memory_file}"
+                await self._engine.start_weight_update()
+                for number, reference in enumerate(buckets):
+                    bucket = await _value(reference)
+                    if checksum(bucket) != manifest.checksums[number]:
+                        raise StaleWeights(
+                            f"bucket {number} of policy version {manifest.version} arrived damaged"
+                        )
+                    os.truncate(memory_file, bucket.nbytes)
+                    await asyncio.to_thread(_write, memory_file, bucket)
+                    update = {
+                        "path": path,
+                        "nbytes": bucket.nbytes,
+                        "entries": [
+                            dataclasses.asdict(entry)
+                            for entry in manifest.entries
+                            if entry.bucket == number
+                        ],
+                    }
+                    await self._engine.update_weights(WeightTransferUpdateRequest(update))
+                await self._engine.finish_weight_update(weight_version=f"v{manifest.version}")
+            finally:
+                os.close(memory_file)
+            await self._engine.reset_prefix_cache()
+            await self._engine.resume_generation()
+            gap = await self._canary_gap(manifest)
+            if not gap <= CANARY_TOLERANCE[self._options.dtype]:
+                raise StaleWeights(
+                    f"engine does not run policy version {manifest.version}: the canary prompt's "
+                    f"log-probs differ from the learner's by {gap:.4f} nats on average"
+                )
+            self._version = manifest.version
+        return {"seconds": time.monotonic() - started, "canary_gap": gap}
+
+    async def _canary_gap(self, manifest: Manifest) -> float:
+        ours = await self.prompt_logprobs(manifest.canary_ids)
+        return float(np.abs(ours - np.asarray(manifest.canary_logprobs, np.float32)).mean())
+
+    async def prompt_logprobs(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """float32[len - 1]: log-prob of each token after the first, at temperature 1."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(max_tokens=1, temperature=1.0, prompt_logprobs=0)
+        output = await self._complete(list(token_ids), params)
+        rows = output.prompt_logprobs[1:]
+        pairs = zip(rows, token_ids[1:], strict=True)
+        return np.asarray([row[token].logprob for row, token in pairs], np.float32)
+
+    async def generate(
+        self, prompt_ids: NDArray[np.int32], sampling: SamplingOptions, count: int
+    ) -> tuple[tuple[Rollout, ...], tuple[int, int]]:
+        """Sample `count` completions of one prompt under the proven policy version.
+
+        Returns the rollouts and (version, sampled tokens) as two values: called with
+        `num_returns=2`, the rollouts never leave the object store. A group that straddles a
+        change of weights is sampled under both and carries the older version. Raises
+        StaleWeights while no version is proven.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        version = self._version
+        if version is None:
+            raise StaleWeights("the engine has not proven any policy version yet")
+        params = SamplingParams(
+            n=count,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._complete(prompt_ids.tolist(), params)
+        rollouts = tuple(self._rollout(prompt_ids, sample, version) for sample in output.outputs)
+        return rollouts, (version, sum(len(rollout.completion_ids) for rollout in rollouts))
+
+    def _rollout(self, prompt_ids: NDArray[np.int32], sample: Any, version: int) -> Rollout:
+        ids = np.asarray(sample.token_ids, np.int32)
+        logprobs = np.asarray(
+            [
+                row[token].logprob
+                for row, token in zip(sample.logprobs, sample.token_ids, strict=True)
+            ],
+            np.float32,
+        )
+        finish: FinishReason = (
+            sample.finish_reason if sample.finish_reason in ("stop", "length") else "abort"
+        )
+        return Rollout(
+            prompt_ids=prompt_ids,
+            completion_ids=ids,
+            logprobs=logprobs,
+            text=self._tokenizer.decode(ids, skip_special_tokens=True),
+            version=version,
+            finish_reason=finish,
+        )
+
+    async def _complete(self, prompt_ids: list[int], params: Any) -> Any:
+        from vllm.inputs import TokensPrompt
+
+        self._requests += 1
+        request = f"{self._requests}"
+        final = None
+        async for output in self._engine.generate(
+            TokensPrompt(prompt_token_ids=prompt_ids), params, request
+        ):
+            final = output
+        if final is None:
+            raise RuntimeError(f"vLLM ended request {request} without an output")
+        return final
+
+    async def stop(self) -> None:
+        """End the engine's own process."""
+        self._engine.shutdown()
+
+
+async def _value(reference: Any) -> NDArray[np.uint8]:
+    return await reference if isinstance(reference, ray.ObjectRef) else reference
+
+
+def _write(memory_file: int, bucket: NDArray[np.uint8]) -> None:
+    view = memoryview(np.ascontiguousarray(bucket))
+    written = 0
+    while written < len(view):
+        written += os.pwrite(memory_file, view[written:], written)

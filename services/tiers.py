@@ -1,0 +1,255 @@
+"""The four tiers of one job: actors started, called with deadlines, and ended.
+
+Implements what the training loop asks for. Work goes to the least loaded replica; only
+references and small numbers come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from services.config import JobSpec, TierSpec
+from services.learning import GroupRefs, LearnerWorker, LearningOptions
+from services.pipeline import Judged, Rolled, side_by_side
+from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
+from services.teacher import Teacher, TeacherOptions
+from services.threads import compute_env, threads_of
+from services.verification import VerifierPool
+from trainer.group import LearnerGroup, Placement
+from trainer.records import Task
+
+T = TypeVar("T")
+
+# Groups in flight on one engine; what is beyond waits here, not in the engine's memory.
+IN_FLIGHT = 128
+CANARY_TOKENS = 32
+
+
+class TierFailed(RuntimeError):
+    """A tier did not do what it was asked within its deadline, or lost an actor."""
+
+
+class Replicas:
+    """The actors of one tier and how much work each has."""
+
+    def __init__(self, actors: Sequence[Any], in_flight: int) -> None:
+        self.actors = list(actors)
+        self._load = [0] * len(self.actors)
+        self._room = asyncio.Semaphore(in_flight * len(self.actors))
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """Call the least loaded actor's two-valued method; returns (reference, small value)."""
+        async with self._room:
+            index = min(range(len(self.actors)), key=self._load.__getitem__)
+            self._load[index] += 1
+            try:
+                bound = getattr(self.actors[index], method)
+                reference, summary = bound.options(num_returns=2).remote(*args)
+                return reference, await summary
+            finally:
+                self._load[index] -= 1
+
+
+class RayTiers:
+    """All tiers of a job, on the cluster this process is connected to."""
+
+    def __init__(
+        self, job: JobSpec, model_path: Path, folder: Path, prompts: Mapping[str, NDArray[np.int32]]
+    ) -> None:
+        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own."""
+        self._job = job
+        self._model_path = str(model_path)
+        self._folder = folder
+        self._prompts = prompts
+        self._sampling = SamplingOptions(
+            max_tokens=job.sampling.max_tokens,
+            temperature=job.sampling.temperature,
+            top_p=job.sampling.top_p,
+        )
+        self._group: LearnerGroup | None = None
+        self._teachers: list[Any] = []
+        self._rollout = Replicas([], 1)
+        self._verifier = Replicas([], 1)
+
+    async def start(self) -> None:
+        """Place every actor and load every model, side by side."""
+        job, tiers = self._job, self._job.tiers
+        self._group = LearnerGroup(
+            LearnerWorker,
+            self._learning_options(),
+            Placement(
+                workers=tiers.trainer.replicas,
+                cpus=tiers.trainer.cpus,
+                gpus=tiers.trainer.gpus,
+                labels=tiers.trainer.labels,
+                env=self._env(tiers.trainer),
+            ),
+            storage=str(self._folder / "ray"),
+        )
+        engines = [
+            self._actor(RolloutEngine, tiers.rollout, self._engine_options(replica))
+            for replica in range(tiers.rollout.replicas)
+        ]
+        self._rollout = Replicas(engines, IN_FLIGHT)
+        pools = [
+            self._actor(
+                VerifierPool, tiers.verifier, max(1, int(tiers.verifier.cpus)), job.deadlines.verify_s
+            )
+            for _ in range(tiers.verifier.replicas)
+        ]
+        self._verifier = Replicas(pools, IN_FLIGHT)
+        if job.has_teacher:
+            self._teachers = [
+                self._actor(Teacher, tiers.teacher, self._teacher_options())
+                for _ in range(tiers.teacher.replicas)
+            ]
+        waits: list[Awaitable[Any]] = [engine.start.remote() for engine in engines]
+        waits += [actor.ready.remote() for actor in (*pools, *self._teachers)]
+        waits.append(self._group.call("ready", timeout=job.deadlines.start_s))
+        await self._within("start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s)
+
+    def _actor(self, kind: type, tier: TierSpec, *args: Any) -> Any:
+        options: dict[str, Any] = {
+            "num_cpus": tier.cpus,
+            "num_gpus": tier.gpus,
+            "max_restarts": 0,
+            "runtime_env": {"env_vars": self._env(tier)},
+        }
+        if tier.labels:
+            options["label_selector"] = dict(tier.labels)
+        return ray.remote(kind).options(**options).remote(*args)
+
+    def _env(self, tier: TierSpec) -> dict[str, str]:
+        if tier.gpus:
+            return {"TOKENIZERS_PARALLELISM": "false"}
+        return compute_env(threads_of(self._job, tier))
+
+    def _engine_options(self, replica: int) -> EngineOptions:
+        job = self._job
+        return EngineOptions(
+            model_path=self._model_path,
+            dtype=job.model.dtype,
+            max_length=job.model.max_length,
+            max_sequences=job.engine.max_sequences,
+            seed=job.seed + replica,
+            kv_cache_gib=job.engine.kv_cache_gib,
+            gpu_memory_utilization=job.engine.gpu_memory_utilization,
+            compile=job.engine.compile,
+            gpus=job.tiers.rollout.gpus,
+        )
+
+    def _teacher_options(self) -> TeacherOptions:
+        job = self._job
+        assert job.privileged is not None, "the job spec gives every teacher a view"
+        return TeacherOptions(
+            model_path=self._model_path,
+            dtype=job.model.dtype,
+            temperature=job.sampling.temperature,
+            microbatch_tokens=job.optimizer.microbatch_tokens,
+            privileged=job.privileged,
+        )
+
+    def _learning_options(self) -> LearningOptions:
+        job = self._job
+        first = next(iter(self._prompts.values()))
+        return LearningOptions(
+            model_path=self._model_path,
+            dtype=job.model.dtype,
+            temperature=job.sampling.temperature,
+            seed=job.seed,
+            steps=job.steps,
+            algorithm=job.algorithm,
+            optimizer=job.optimizer,
+            canary_ids=tuple(int(token) for token in first[-CANARY_TOKENS:]),
+            trace_folder=str(self._folder / "traces"),
+            checkpoint_folder=str(self._folder / "checkpoints"),
+            checkpoints_kept=job.checkpoint.keep,
+        )
+
+    async def generate(self, task: Task, count: int) -> Rolled:
+        """Sample `count` completions of a task."""
+        work = self._rollout.call("generate", self._prompts[task.id], self._sampling, count)
+        rollouts, (version, tokens) = await self._within("rollout", work)
+        return Rolled(task, rollouts, version, tokens)
+
+    async def verify(self, rolled: Rolled) -> Judged:
+        """Judge a task's rollouts."""
+        work = self._verifier.call("judge", dict(rolled.task.verifier), rolled.rollouts)
+        verdicts, summary = await self._within("verify", work)
+        return Judged(rolled, verdicts, tuple(s for s, _ in summary), tuple(s for _, s in summary))
+
+    async def score(self, groups: Sequence[Judged]) -> list[Any]:
+        """Evidence of the groups, as references to one list for each teacher's share, in order."""
+        shares = _shares(groups, len(self._teachers))
+        answers = [
+            teacher.score.options(num_returns=2).remote(
+                [group.rolled.task for group in share], [group.rolled.rollouts for group in share]
+            )
+            for teacher, share in zip(self._teachers, shares, strict=False)
+        ]
+        await self._within("score", side_by_side(_one(tokens) for _, tokens in answers))
+        return [evidence for evidence, _ in answers]
+
+    async def learn(
+        self, groups: Sequence[Judged], evidence: Any, step: int
+    ) -> dict[str, float]:
+        """One learning step on every trainer rank; rank 0's metrics."""
+        references = [
+            GroupRefs(group.rolled.task, group.rolled.rollouts, group.verdicts) for group in groups
+        ]
+        return (await self._trainers("learn", references, evidence, step))[0]
+
+    async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
+        """Bring the learner's weights to every engine, and to the teachers when they are due.
+
+        Returns the bytes of one copy and the widest canary gap of the engines (nats).
+        """
+        manifest, buckets = (await self._trainers("publish", version))[0]
+        engines, teachers = self._rollout.actors, self._teachers if to_teacher else []
+        loads = [actor.load_weights.remote(manifest, buckets) for actor in (*engines, *teachers)]
+        proofs = await self._within("publish", side_by_side(_one(load) for load in loads))
+        gaps = [proof["canary_gap"] for proof in proofs[: len(engines)]]
+        return {"weight_bytes": float(manifest.nbytes), "canary_gap": max(gaps)}
+
+    async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
+        """Save the learner's state; the checkpoint's folder."""
+        return (await self._trainers("save", step, dict(cursor)))[0]
+
+    async def _trainers(self, method: str, *args: Any) -> list[Any]:
+        if self._group is None:
+            raise TierFailed(f"the trainer tier was asked to {method} before it was started")
+        return await self._group.call(method, *args, timeout=self._job.deadlines.phase_s)
+
+    async def _within(self, phase: str, work: Awaitable[T], seconds: float | None = None) -> T:
+        deadline = seconds or self._job.deadlines.phase_s
+        try:
+            return await asyncio.wait_for(work, deadline)
+        except TimeoutError as error:
+            raise TierFailed(f"{phase} did not finish within its deadline of {deadline:.0f} s") from error
+
+    async def stop(self, seconds: float = 30.0) -> None:
+        """End every actor and the processes it started; what does not end in time is killed."""
+        actors = [*self._rollout.actors, *self._verifier.actors]
+        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in actors]
+        if self._group is not None:
+            stops.append(self._group.close(seconds))
+        await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=seconds)
+        for actor in (*actors, *self._teachers):
+            ray.kill(actor)
+
+
+async def _one(wait: Awaitable[T]) -> T:
+    return await wait
+
+
+def _shares(groups: Sequence[T], count: int) -> list[Sequence[T]]:
+    """Cut a sequence into at most `count` runs of nearly equal length, in order."""
+    bounds = np.linspace(0, len(groups), min(count, len(groups)) + 1).round().astype(int)
+    return [groups[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
