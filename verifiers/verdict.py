@@ -27,6 +27,19 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if (self.score is None) != (self.status == "infra_error"):
-            raise ValueError(f"a verdict of status {self.status!r} cannot have score {self.score!r}")
+            raise ValueError(
+                f"a verdict of status {self.status!r} cannot have score {self.score!r}"
+            )
         if self.score is not None and not 0.0 <= self.score <= 1.0:
             raise ValueError(f"a score lies in [0, 1], not {self.score!r}")
+
+
+MAX_EVIDENCE = 500
+"""Characters of one string of evidence."""
+
+
+def clip(text: str) -> str:
+    """Evidence of bounded size: the beginning and how much was left out."""
+    if len(text) <= MAX_EVIDENCE:
+        return text
+    return f"{text[:MAX_EVIDENCE]}... ({len(text) - MAX_EVIDENCE} more characters)"

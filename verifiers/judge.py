@@ -1,0 +1,41 @@
+"""One door to every judge, in this process.
+
+The judges are pure, but math may run sympy on what a model wrote: a service calls them
+through `pool.WorkerPool`, which can kill what does not end.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from verifiers import choice, math, schema
+from verifiers.spec import AnySpec, ChoiceSpec, MathSpec, SchemaSpec
+from verifiers.verdict import Verdict
+
+MAX_COMPLETION = 4 * 2**20
+"""Characters; far more than any context window holds."""
+
+
+def judge(spec: AnySpec, completion: str) -> Verdict:
+    """The verdict on one completion, with its cost in CPU and wall time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    verdict = _judge(spec, completion)
+    return replace(
+        verdict,
+        cpu_ms=(time.process_time() - cpu) * 1e3,
+        wall_ms=(time.perf_counter() - wall) * 1e3,
+    )
+
+
+def _judge(spec: AnySpec, completion: str) -> Verdict:
+    if len(completion) > MAX_COMPLETION:
+        reason = f"a completion of {len(completion)} characters"
+        return Verdict(0.0, "malformed", {"reason": reason})
+    match spec:
+        case MathSpec():
+            return math.judge(spec, completion)
+        case SchemaSpec():
+            return schema.judge(spec, completion)
+        case ChoiceSpec():
+            return choice.judge(spec, completion)

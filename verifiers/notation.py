@@ -1,0 +1,148 @@
+"""One spelling for mathematical notation: LaTeX, Unicode and plain text alike.
+
+`normalize` rewrites delimiters, spacing commands and synonyms until an answer is written
+one way; `split`, `enclosed` and `unwrap` find its outermost structure. Strings in,
+strings out: nothing is evaluated here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+OPENING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
+CLOSING = {close: opening for opening, close in OPENING.items()}
+
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+
+_CHARACTERS = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-",
+    "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "⁄": "/", "∕": "/",
+    "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "θ": r"\theta ",
+    "α": r"\alpha ", "β": r"\beta ", "°": "", "％": "%", "“": '"', "”": '"', "’": "'",
+    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
+    "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+    "\u00a0": " ", "\u202f": " ", "\u2009": " ",
+    "£": "", "€": "", "¥": "", "₹": "",
+}  # fmt: skip
+_TRANSLATION = str.maketrans(_CHARACTERS)
+
+_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"(?<=\d)(?:\\[,!;: ]|\{,\}|\\,)+(?=\d{3}(?!\d))", ""),  # 1\,000 and 1{,}000
+        (r"(?<!\\)\\!", ""),
+        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits)(?![a-zA-Z])", ""),
+        (r"(?<!\\)\\(?:[,;: ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z]))|~", " "),
+        (r"\\\$|\$|(?<!\\)\\[()\[\]]", ""),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (
+            r"\\(?:text|mathrm|mathbf|mathit|mathsf|textbf|textit|textrm|textnormal|mbox|operatorname)"
+            r"\*?\s*\{",
+            r"\\text{",
+        ),
+        (r"\\(?:cdot|times|ast)(?![a-zA-Z])", "*"),
+        (r"(?<=[\w)}])\s*\*\*(?=\s*[-({\w])", "^"),
+        (r"\\div(?![a-zA-Z])", "/"),
+        (r"\\(?:leq|leqslant)(?![a-zA-Z])", r"\\le "),
+        (r"\\(?:geq|geqslant)(?![a-zA-Z])", r"\\ge "),
+        (r"\\(?:neq)(?![a-zA-Z])", r"\\ne "),
+        (r"\\lt(?![a-zA-Z])", "<"),
+        (r"\\gt(?![a-zA-Z])", ">"),
+        (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
+        (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
+        (r"\\(?:lparen)(?![a-zA-Z])", "("),
+        (r"\\(?:rparen)(?![a-zA-Z])", ")"),
+        (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])|\\text\{\s*degrees?\s*\}", ""),
+        (r"\\%|\\text\{\s*\\?%\s*\}|(?<=[\d}])\s*(?:percent|\\text\{\s*percent\s*\})", "%"),
+        (r"\\(?:mid|vert|lvert|rvert)(?![a-zA-Z])", "|"),
+        (r"(?<![\\a-zA-Z])(sqrt|pi|infty|sin|cos|tan|ln|log|exp)(?![a-zA-Z])", r"\\\1 "),
+        (r"\\(?:infinity)(?![a-zA-Z])", r"\\infty "),
+        (r"\s+", " "),
+    )
+)
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_BOXED = re.compile(r"^\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*$", re.DOTALL)
+_TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
+
+
+def normalize(text: str) -> str:
+    """The one spelling of an answer; an empty string when nothing is left."""
+    text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(SUPERSCRIPTS)}}}", text)
+    text = text.translate(_TRANSLATION).strip(" \t\r\n*\"'`")
+    while (boxed := _BOXED.match(text)) and balanced(boxed[1]):
+        text = boxed[1]
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = text.strip(" *\"'`")
+    while text.endswith((".", ",", ";", ":", " ")) and not text.endswith("\\ "):
+        text = text[:-1]
+    return re.sub(r"^[=:≈]+\s*", "", text).strip()
+
+
+def tokens(text: str) -> Iterator[tuple[int, str]]:
+    """Positions and tokens; a command like `\\frac` or `\\{` is one token."""
+    for match in _TOKEN.finditer(text):
+        yield match.start(), match[0]
+
+
+def balanced(text: str) -> bool:
+    """Whether braces nest; parentheses may not, since half-open intervals mix them."""
+    depth = 0
+    for _, token in tokens(text):
+        depth += (token == "{") - (token == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def depth(text: str) -> int:
+    """The deepest nesting of any brackets."""
+    deepest = level = 0
+    for _, token in tokens(text):
+        level += (token in OPENING) - (token in CLOSING)
+        deepest = max(deepest, level)
+    return deepest
+
+
+def split(text: str, *separators: str) -> list[str]:
+    """The parts between separators that stand outside all brackets."""
+    parts: list[str] = []
+    level = start = 0
+    for position, token in tokens(text):
+        if token in OPENING:
+            level += 1
+        elif token in CLOSING:
+            level -= 1
+        elif level == 0 and token in separators:
+            parts.append(text[start:position].strip())
+            start = position + len(token)
+    parts.append(text[start:].strip())
+    return parts
+
+
+def enclosed(text: str) -> tuple[str, str, str] | None:
+    """(opening, inside, closing) when one pair of brackets spans the whole text.
+
+    `(`, `[` may close with `)` or `]`, as intervals do.
+    """
+    opening = next((o for o in ("\\{", "(", "[", "{") if text.startswith(o)), None)
+    if opening is None:
+        return None
+    level = 0
+    for position, token in tokens(text):
+        level += (token in OPENING) - (token in CLOSING)
+        if level == 0:
+            if position + len(token) != len(text):
+                return None
+            mixed = opening in "([" and token in (")", "]")
+            if token != OPENING[opening] and not mixed:
+                return None
+            return opening, text[len(opening) : position].strip(), token
+    return None
+
+
+def words(text: str) -> list[str]:
+    """Runs of two or more letters that are no command: prose, units or a name."""
+    return re.findall(r"(?<![\\a-zA-Z])[^\W\d_]{2,}", text.replace("\\text", " "))

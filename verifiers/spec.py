@@ -1,0 +1,144 @@
+"""What a task asks of its verifier: one pydantic model a kind, a union on `kind`.
+
+Field names are fixed: task files outlive versions. What can be checked without a
+completion is checked here (the schema compiles, the gold answer can be read, the label
+exists), so that a bad task is found before any actor starts. Knows no judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from verifiers import answers, choices, compiled_schema, strict_json
+from verifiers.expression import TooLargeError, UnreadableError
+from verifiers.extract import Extract, FencedBlock, Final
+from verifiers.notation import balanced, normalize
+
+
+class SpecError(ValueError):
+    """A verifier spec that cannot be used; the message names the field."""
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True)
+
+
+class MathSpec(_Spec):
+    """A number, formula, set, interval, equation or name, equal to `answer`."""
+
+    kind: Literal["math"] = "math"
+    answer: str = Field(
+        max_length=10_000, description="The gold answer, in LaTeX or plain notation."
+    )
+    extract: Extract = Field(Final(), description="Where the completion's answer is found.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        text = normalize(self.answer)
+        if not text or not balanced(text):
+            raise ValueError(f"answer: {self.answer[:80]!r} is empty or has unbalanced braces")
+        try:
+            answers.read(self.answer)
+        except UnreadableError as error:
+            raise ValueError(f"answer: {error}") from None
+        except (answers.ProseError, TooLargeError):
+            pass  # compared as words, or as it stands
+        return self
+
+
+class SchemaSpec(_Spec):
+    """JSON that fits `schema` and, when `expected` is given, equals it."""
+
+    kind: Literal["schema"] = "schema"
+    schema_: dict[str, Any] | bool = Field(
+        alias="schema", description="A JSON Schema of any draft; without remote references."
+    )
+    expected: Any = Field(
+        None, description="The JSON value the answer must equal; any that fits when absent."
+    )
+    extract: Extract = Field(FencedBlock(), description="Where the completion's JSON is found.")
+
+    @property
+    def has_expected(self) -> bool:
+        """Whether `expected` was given; `null` is a value."""
+        return "expected" in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        try:
+            validator = compiled_schema.compile_schema(strict_json.dumps(self.schema_))
+        except compiled_schema.SchemaError as error:
+            raise ValueError(f"schema: {error}") from None
+        if self.has_expected:
+            violation = compiled_schema.violation(validator, self.expected)
+            if violation is not None:
+                raise ValueError(
+                    f"expected: does not fit the schema: {violation.message} "
+                    f"at {violation.pointer or 'the root'}"
+                )
+        return self
+
+
+class ChoiceSpec(_Spec):
+    """One of several options, named by its letter or its text."""
+
+    kind: Literal["choice"] = "choice"
+    answer: str = Field(description="The letter of the right option, or its text.")
+    choices: tuple[str, ...] = Field(
+        min_length=2, max_length=26, description="The options; the first is A."
+    )
+    extract: Extract = Field(Final(), description="Where the completion's choice is found.")
+
+    @property
+    def index(self) -> int:
+        """Position of the right option, from 0."""
+        index = choices.gold_index(self.answer, self.choices)
+        assert index is not None, "checked when the spec was made"
+        return index
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Self:
+        if len({choices.fold(choice) for choice in self.choices}) < len(self.choices):
+            raise ValueError("choices: two options have the same text")
+        if choices.gold_index(self.answer, self.choices) is None:
+            last = choices.LABELS[len(self.choices) - 1]
+            raise ValueError(
+                f"answer: {self.answer[:80]!r} is neither a letter from A to {last} "
+                "nor the text of one option"
+            )
+        return self
+
+
+VerifierSpec = Annotated[MathSpec | SchemaSpec | ChoiceSpec, Field(discriminator="kind")]
+AnySpec = MathSpec | SchemaSpec | ChoiceSpec
+
+ADAPTER: TypeAdapter[AnySpec] = TypeAdapter(VerifierSpec)
+"""Validates any kind; `ADAPTER.json_schema()` documents them."""
+
+KINDS = ("math", "schema", "choice")
+
+
+def parse_spec(data: Mapping[str, Any]) -> AnySpec:
+    """A spec from plain data. Raises SpecError, one clause a field, for everything wrong."""
+    kind = data.get("kind")
+    if kind not in KINDS:
+        raise SpecError(f"kind: {kind!r} is no verifier; the kinds are {', '.join(KINDS)}")
+    try:
+        return ADAPTER.validate_python(dict(data))
+    except ValidationError as error:
+        clauses = [
+            ".".join(str(part) for part in item["loc"][1:]) + ": " + item["msg"]
+            if len(item["loc"]) > 1
+            else item["msg"].removeprefix("Value error, ")
+            for item in error.errors(include_url=False)
+        ]
+        raise SpecError(f"{kind} verifier: " + "; ".join(clauses)) from None
+
+
+def dump_spec(spec: AnySpec) -> dict[str, Any]:
+    """The spec as plain JSON data, with no more fields than were given."""
+    data = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return {"kind": spec.kind, **data}

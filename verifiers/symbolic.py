@@ -1,0 +1,93 @@
+"""The last resort of the math judge: math-verify, with its known mistakes vetoed.
+
+Only expressions that exact arithmetic left undecided come here, already stripped of
+prose, units and structure. sympy parses and simplifies them, so this module must only
+ever run in a worker process that has limits and may be killed. What math-verify calls
+equal has to be equal numerically too, to 25 digits at several points, and letters must
+agree in case.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from importlib import import_module
+from typing import Any
+
+from verifiers.notation import depth
+
+# Neither package has types.
+sympy: Any = import_module("sympy")
+math_verify: Any = import_module("math_verify")
+
+logging.getLogger("math_verify").setLevel(logging.ERROR)
+
+MAX_LENGTH = 600
+MAX_DEPTH = 20
+DIGITS = 25
+_TOO_LARGE = re.compile(
+    r"\d{300,}|\^\s*\{?\s*\d{5,}|\d\s*\^\s*\{?\s*\(?\s*\d+\s*\^|\d{4,}\s*\}?!|!!"
+)
+_EXTRACTION = (math_verify.LatexExtractionConfig(boxed_match_priority=0),)
+_POINTS = ((3, 7), (11, 13), (29, 17), (5, 23))
+_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])")
+
+
+def decide(gold: str, answer: str) -> bool | None:
+    """Whether two expressions in LaTeX are equal; None when either cannot be read.
+
+    Takes as long as sympy takes: the caller holds the deadline.
+    """
+    for text in (gold, answer):
+        if len(text) > MAX_LENGTH or depth(text) > MAX_DEPTH or _TOO_LARGE.search(text):
+            return None
+    if _letter_case_differs(gold, answer):
+        return False
+    left, right = _parse(gold), _parse(answer)
+    if left is None or right is None:
+        return None
+    if not math_verify.verify(left, right, timeout_seconds=None, allow_set_relation_comp=True):
+        return False
+    if isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr):
+        return left == right or _agree_numerically(left, right)
+    return True
+
+
+def warm_up() -> None:
+    """Pay for first-use tables now, so that they do not count against a deadline."""
+    decide(r"\ln 4", r"2 \ln 2")
+
+
+def _parse(text: str) -> Any:
+    boxed = f"\\boxed{{{text}}}"
+    found = math_verify.parse(boxed, _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None)
+    return found[0] if found else None
+
+
+def _letter_case_differs(gold: str, answer: str) -> bool:
+    """math-verify reads `A` and `a` as one symbol."""
+    known = set(_LETTER.findall(gold))
+    return any(
+        letter not in known and letter.swapcase() in known for letter in _LETTER.findall(answer)
+    )
+
+
+def _agree_numerically(left: Any, right: Any) -> bool:
+    """Whether both have the same value wherever they can be evaluated, and somewhere they can."""
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    agreed = False
+    for numerator, denominator in _POINTS:
+        point = {
+            symbol: sympy.Rational(numerator + 2 * index, denominator)
+            for index, symbol in enumerate(symbols)
+        }
+        values = [sympy.N(side.subs(point).doit(), DIGITS) for side in (left, right)]
+        if not all(value.is_number and value.is_finite for value in values):
+            continue
+        scale = max(abs(value) for value in values)
+        if abs(values[0] - values[1]) > scale * sympy.Float(10) ** -(DIGITS - 8):
+            return False
+        agreed = True
+        if not symbols:
+            break
+    return agreed

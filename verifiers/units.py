@@ -1,0 +1,123 @@
+"""Units that stand behind a number: `5 \\text{ cm}^2`, `12 apples`, `3 km/h`.
+
+`split_unit` cuts the unit off. Two units conflict when both are known and differ, or when
+their exponents differ; an unknown word (apples, clips) only names what was counted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from verifiers.notation import words
+
+_SPELLINGS = {
+    "m": "m meter meters metre metres",
+    "cm": "cm centimeter centimeters centimetre centimetres",
+    "mm": "mm millimeter millimeters millimetre millimetres",
+    "km": "km kilometer kilometers kilometre kilometres",
+    "in": "in inch inches",
+    "ft": "ft foot feet",
+    "yd": "yd yard yards",
+    "mi": "mi mile miles",
+    "mg": "mg milligram milligrams",
+    "g": "g gram grams",
+    "kg": "kg kilogram kilograms",
+    "lb": "lb lbs pound pounds",
+    "oz": "oz ounce ounces",
+    "ml": "ml milliliter milliliters millilitre millilitres",
+    "l": "liter liters litre litres",
+    "gal": "gal gallon gallons",
+    "s": "s sec secs second seconds",
+    "min": "min mins minute minutes",
+    "h": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks",
+    "month": "month months",
+    "year": "yr yrs year years",
+    "mph": "mph",
+    "usd": "dollar dollars usd",
+    "cent": "cent cents",
+    "unit": "unit units",
+}
+_KNOWN = {
+    spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split()
+}
+_SINGLE_LETTERS = "mgshlLJNWVK"
+
+_ATOM = r"(?:\\text\{[^{}]*\}|(?<![\\A-Za-z])[A-Za-z]{2,})(?:\s*\^\s*(?:\{-?\d\}|-?\d))?"
+_UNIT = re.compile(
+    rf"(?P<body>.*?[\d)}}\]a-z%!.])\s*"
+    rf"(?P<unit>{_ATOM}(?:\s*(?:[/*-]|\s)?\s*{_ATOM}|\s*/\s*[a-z](?:\^\{{?\d\}}?)?)*)",
+    re.DOTALL,
+)
+_SINGLE = re.compile(rf"(?P<body>[-+]?[\d.,]+)\s+(?P<unit>[{_SINGLE_LETTERS}](?:\^\{{?\d\}}?)?)")
+_WORD = re.compile(r"[A-Za-z]+|\^\s*\{?(-?\d)\}?|/")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit as powers of known units; unknown words carry no meaning but their exponent."""
+
+    known: tuple[tuple[str, int], ...]
+    unknown: tuple[int, ...]
+
+    def conflicts(self, other: Unit) -> bool:
+        """Whether two numbers with these units cannot be the same quantity."""
+        if self.known and other.known:
+            return self.known != other.known
+        exponents = [exponent for _, exponent in self.known] + list(self.unknown)
+        others = [exponent for _, exponent in other.known] + list(other.unknown)
+        return max(exponents) != max(others)
+
+
+def split_unit(text: str) -> tuple[str, Unit | None]:
+    """The text without its unit, and the unit; (text, None) when it has none."""
+    match = _SINGLE.fullmatch(text) or _UNIT.fullmatch(text)
+    if match is None:
+        return text, None
+    if words(match["body"]):
+        return text, None
+    unit = _parse(match["unit"].replace("\\text", " "))
+    # Letters that touch a formula are a product of variables: 2xy is no unit.
+    touching = match.start("unit") == match.end("body") and match["unit"][0] != "\\"
+    if unit is None or (touching and not unit.known):
+        return text, None
+    return match["body"].strip(), unit
+
+
+def _parse(text: str) -> Unit | None:
+    powers: dict[str, int] = {}
+    unknown: list[int] = []
+    sign, square, last = 1, 1, ""
+    for match in _WORD.finditer(text):
+        token = match[0]
+        word = token.lower()
+        if token == "/" or word == "per":
+            sign = -1
+        elif word in ("square", "sq", "squared"):
+            if word == "squared" and last:
+                powers[last] = powers.get(last, 0) + sign
+            else:
+                square = 2
+        elif word in ("cubic", "cubed"):
+            if word == "cubed" and last:
+                powers[last] = powers.get(last, 0) + 2 * sign
+            else:
+                square = 3
+        elif match[1] is not None:
+            extra = (int(match[1]) - 1) * sign
+            if last:
+                powers[last] += extra
+            elif unknown:
+                unknown[-1] += extra
+        else:
+            last = _KNOWN.get(token) or _KNOWN.get(word) or ""
+            if last:
+                powers[last] = powers.get(last, 0) + sign * square
+            else:
+                unknown.append(sign * square)
+            square = 1
+    if not powers and not unknown:
+        return None
+    return Unit(tuple(sorted(powers.items())), tuple(unknown))
