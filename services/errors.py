@@ -31,6 +31,12 @@ class StoreUnavailable(StropError):
     code = "store_unavailable"
 
 
+class BadSettings(StropError):
+    """An environment variable is missing or does not fit."""
+
+    code = "bad_settings"
+
+
 class NotFound(StropError):
     """No such object."""
 

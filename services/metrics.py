@@ -72,7 +72,7 @@ class HttpMetrics:
         self._seconds.labels(method, route).observe(seconds)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a registry keeps its collectors by identity
 class JobMetrics(Collector):
     """The jobs at one moment, as Prometheus families."""
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.errors import BadSettings
 
 DEFAULT_PORT = 8420
 
@@ -63,6 +65,16 @@ class Settings(BaseSettings):
     )
 
     @property
+    def store_url(self) -> str:
+        """Address of the store, with its password. Raises BadSettings when none is set."""
+        if self.redis_url is None:
+            raise BadSettings(
+                "STROP_REDIS_URL is not set: give the address of a Redis-protocol server, or use "
+                "`strop up`, which brings its own"
+            )
+        return self.redis_url.get_secret_value()
+
+    @property
     def valkey_folder(self) -> Path:
         """Data of the embedded store."""
         return self.home / "valkey"
@@ -91,3 +103,16 @@ class Settings(BaseSettings):
     def service_file(self) -> Path:
         """Url and process id of the running local service, as JSON."""
         return self.home / "service.json"
+
+
+def load_settings() -> Settings:
+    """The settings of this environment. Raises BadSettings with every bad variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise BadSettings(
+            "; ".join(
+                f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"
+                for item in error.errors(include_url=False)
+            )
+        ) from error

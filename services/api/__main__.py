@@ -13,15 +13,16 @@ import sys
 
 import uvicorn
 
-from services.api.app import create_app, open_store
+from services.api.app import create_app
 from services.errors import StropError
-from services.settings import Settings
+from services.settings import Settings, load_settings
+from services.store import Store
 
 STOP_SECONDS = 3  # a follower's stream has no end of its own
 
 
 async def _serve(settings: Settings, listener: socket.socket | None) -> None:
-    store = await open_store(settings)
+    store = await Store.open(settings.store_url)
     try:
         config = uvicorn.Config(
             create_app(settings, store),
@@ -44,7 +45,7 @@ def main() -> int:
     fd = parser.parse_args().fd
     listener = None if fd is None else socket.socket(fileno=fd)
     try:
-        asyncio.run(_serve(Settings(), listener))
+        asyncio.run(_serve(load_settings(), listener))
     except StropError as error:
         print(f"strop api: {error}", file=sys.stderr)
         return 2

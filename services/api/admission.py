@@ -10,14 +10,14 @@ import asyncio
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from services.api.models import CreateJob
 from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
-from trainer.dataset import TaskFileError, load_tasks
+from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks, missing_privileged
 
 DEMO_MODEL = "smollm2-135m-instruct"
 
@@ -37,9 +37,10 @@ async def admitted(body: CreateJob) -> JobSpec:
     """The resolved spec of a job that may be queued. Raises InvalidRequest with every problem."""
     spec = _resolved(body)
     problems = [*_model_problems(spec.model.path)]
-    for field, name in (("train", spec.tasks.train), ("holdout", spec.tasks.holdout)):
-        if name is not None:
-            problems += await _task_problems(f"{_SPEC}.tasks.{field}", name)
+    shown = "none" if spec.privileged is None else spec.privileged.kind
+    problems += await _task_problems(f"{_SPEC}.tasks.train", spec.tasks.train, shown)
+    if spec.tasks.holdout is not None:
+        problems += await _task_problems(f"{_SPEC}.tasks.holdout", spec.tasks.holdout, "none")
     if problems:
         raise InvalidRequest(problems)
     return spec
@@ -79,18 +80,26 @@ def _complete(data: dict[str, Any], path: tuple[str, ...], value: object) -> boo
     return data[leaf] == value
 
 
-async def _task_problems(field: str, name: str) -> list[Problem]:
+async def _task_problems(
+    field: str, name: str, shown: Literal["answer", "trace", "none"]
+) -> list[Problem]:
+    """What is wrong with a task file whose teacher is shown this much."""
     path = Path(name)
     if not path.is_absolute():
         return [Problem(field, f"{name!r} must be an absolute path on the service's machine")]
     try:
         async with asyncio.timeout(_READ_SECONDS):
-            await asyncio.to_thread(load_tasks, path)
+            tasks = await asyncio.to_thread(load_tasks, path)
     except TaskFileError as error:
-        return [Problem(field, str(problem)) for problem in error.problems]
+        found = list(error.problems)
     except TimeoutError:
         return [Problem(field, f"{name} could not be read within {_READ_SECONDS:.0f} s")]
-    return []
+    else:
+        found = missing_privileged(tasks, shown, name)
+    problems = [Problem(field, str(problem)) for problem in found[:SHOWN_PROBLEMS]]
+    if rest := len(found) - len(problems):
+        problems.append(Problem(field, f"{name}: and {rest} more"))
+    return problems
 
 
 def _model_problems(name: str) -> list[Problem]:

@@ -18,9 +18,8 @@ from services.api.auth import StoreParam, require_key
 from services.api.errors import ProblemBody
 from services.api.middleware import BodyLimit, Measured
 from services.config import JobSpec
-from services.errors import StoreUnavailable
 from services.metrics import HttpMetrics, JobMetrics, exposition
-from services.settings import Settings
+from services.settings import Settings, load_settings
 from services.store import Store
 
 API_VERSION = "1"
@@ -34,12 +33,12 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     Without `settings` they are read from the environment. Without `store` one is opened on
     `STROP_REDIS_URL` at start and closed at the end; StoreUnavailable then stops the start.
     """
-    settings = settings or Settings()
+    settings = settings or load_settings()
     http_metrics = HttpMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.store = store or await open_store(settings)
+        app.state.store = store or await Store.open(settings.store_url)
         yield
         if store is None:
             await app.state.store.close()
@@ -62,16 +61,6 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     for router in (jobs.router, _service(app, http_metrics)):
         app.include_router(router, dependencies=[Depends(require_key)])
     return app
-
-
-async def open_store(settings: Settings) -> Store:
-    """The store that the settings name. Raises StoreUnavailable."""
-    if settings.redis_url is None:
-        raise StoreUnavailable(
-            "STROP_REDIS_URL is not set: give the address of a Redis-protocol server, or use "
-            "`strop up`, which brings its own"
-        )
-    return await Store.open(settings.redis_url.get_secret_value())
 
 
 def _health() -> APIRouter:
