@@ -119,10 +119,12 @@ _CONJUNCTION = re.compile(r"\s*(?:\\text\{\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+(
 _MATHEMATICAL_WORDS = frozenset(
     ("sec", "csc", "cot", "arcsin", "arccos", "arctan", "sinh", "cosh", "gcd", "lcm", "mod")
 )
-_SHORT_WORDS = frozenset(
-    ("so", "is", "of", "to", "he", "it", "in", "we", "be", "as", "at", "or", "by", "an", "on")
-    + ("no", "if", "up", "my")
-)
+# fmt: off
+_SHORT_WORDS = frozenset((
+    "so", "is", "of", "to", "he", "it", "in", "we", "be", "as", "at", "or", "by", "an", "on",
+    "no", "if", "up", "my",
+))
+# fmt: on
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 
 
