@@ -193,7 +193,6 @@ class JobSpec(Spec):
             )
         return self
 
-
     @property
     def has_teacher(self) -> bool:
         """Whether the algorithm asks a teacher for evidence."""

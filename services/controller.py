@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from trainer.demo_model import resolve_model
 
 from services.config import JobSpec
 from services.journal import StoreJournal
@@ -24,7 +25,6 @@ from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
 from trainer.dataset import TaskFileError, load_tasks, missing_privileged, split_by_length
-from trainer.demo_model import resolve_model
 from trainer.privileged import student_prompt, teacher_prompt
 from trainer.records import Task
 
@@ -148,7 +148,11 @@ class JobController:
             await store.transition(self._job_id, "cancelled")
             return "cancelled"
         else:
-            reason = {"code": "service_stopped", "message": "the service was stopped", "param": None}
+            reason = {
+                "code": "service_stopped",
+                "message": "the service was stopped",
+                "param": None,
+            }
         await store.transition(self._job_id, "failed", error=reason)
         return "failed"
 

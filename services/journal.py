@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from services.config import JobSpec
+from services.jobs import EventLevel, EventType
 from services.pipeline import Judged, Sampled
 from services.statistics import paired_difference, wilson
 from services.store import Store
@@ -27,19 +28,27 @@ class StoreJournal:
         self._started: float | None = None
         self._correct: dict[int, list[bool | None]] = {}
 
-    async def note(self, message: str, level: str = "info") -> None:
+    async def note(self, message: str, level: EventLevel = "info") -> None:
         """Tell a person something."""
         await self._append(message, {"kind": "note"}, level=level)
 
     async def phase(self, name: str, step: int) -> None:
         """A phase begins."""
-        await self._append(f"{name} ({step}/{self._job.steps})", {"kind": "phase", "phase": name, "step": step})
+        await self._append(
+            f"{name} ({step}/{self._job.steps})", {"kind": "phase", "phase": name, "step": step}
+        )
 
     async def learned(
-        self, step: int, sampled: Sampled, metrics: Mapping[str, float], seconds: Mapping[str, float]
+        self,
+        step: int,
+        sampled: Sampled,
+        metrics: Mapping[str, float],
+        seconds: Mapping[str, float],
     ) -> None:
         """A step is done: reward, learning and cost in one event."""
-        self._started = self._started or monotonic() - sum(seconds.values()) - sum(sampled.seconds.values())
+        self._started = self._started or monotonic() - sum(seconds.values()) - sum(
+            sampled.seconds.values()
+        )
         done, steps = step + 1, self._job.steps
         tokens = sum(group.rolled.tokens for group in sampled.groups)
         completions = sum(len(group.scores) for group in sampled.groups)
@@ -77,21 +86,27 @@ class StoreJournal:
             "kind": "evaluation",
             "step": step,
             **_accuracy(judged),
-            "by_verifier": {kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()},
+            "by_verifier": {
+                kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()
+            },
         }
         text = f"held-out accuracy {data['accuracy']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
         await self._append(f"{text} after {step} steps", data, type="metrics")
 
     async def saved(self, step: int, path: str) -> None:
         """A checkpoint lies on disk."""
-        await self._append(f"checkpoint of step {step}: {path}", {"kind": "checkpoint", "step": step, "path": path})
+        await self._append(
+            f"checkpoint of step {step}: {path}", {"kind": "checkpoint", "step": step, "path": path}
+        )
 
     def gain(self) -> dict[str, float] | None:
         """Last held-out accuracy minus the first, paired by task, with its 95 % interval."""
         if len(self._correct) < 2:
             return None
         first, last = self._correct[min(self._correct)], self._correct[max(self._correct)]
-        pairs = [(a, b) for a, b in zip(first, last, strict=True) if a is not None and b is not None]
+        pairs = [
+            (a, b) for a, b in zip(first, last, strict=True) if a is not None and b is not None
+        ]
         if not pairs:
             return None
         before, after = zip(*pairs, strict=True)
@@ -102,9 +117,11 @@ class StoreJournal:
         await self._append(f"trained model: {data['model']}", {"kind": "result", **data})
 
     async def _append(
-        self, message: str, data: Mapping[str, Any], *, type: str = "message", level: str = "info"
+        self, message: str, data: Mapping[str, Any], *, type: EventType = "message", level: EventLevel = "info"
     ) -> None:
-        await self._store.append_event(self._job_id, level=level, message=message, type=type, data=data)
+        await self._store.append_event(
+            self._job_id, level=level, message=message, type=type, data=data
+        )
 
 
 def by_verifier(groups: Sequence[Judged]) -> dict[str, list[Judged]]:
@@ -126,7 +143,10 @@ def _correct(group: Judged) -> bool | None:
 
 def _accuracy(groups: Sequence[Judged]) -> dict[str, float]:
     outcomes = [
-        status == "correct" for group in groups for status in group.statuses if status != "infra_error"
+        status == "correct"
+        for group in groups
+        for status in group.statuses
+        if status != "infra_error"
     ]
     low, high = wilson(sum(outcomes), len(outcomes))
     accuracy = sum(outcomes) / len(outcomes) if outcomes else 0.0

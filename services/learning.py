@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 import torch.distributed as dist
+from trainer.checkpoint import save_checkpoint
+from trainer.learner import Learner
 from transformers import AutoTokenizer
 
 from services.teacher import Evidence
 from services.traces import StepTrace, write_step
 from services.weights import Entry, Manifest, checksum, pack
 from trainer.batch import assemble, learnable
-from trainer.checkpoint import save_checkpoint
 from trainer.credit import group_advantages
-from trainer.learner import Learner
 from trainer.records import Group, Rollout, Task
 from trainer.spans import span_mask
 from trainer.spec import AlgorithmSpec, OptimizerSpec, Rlsd
@@ -112,9 +113,11 @@ class LearnerWorker:
         rollouts: tuple[Rollout, ...]
         verdicts: tuple[Verdict, ...]
         rollouts, verdicts = ray.get([reference.rollouts, reference.verdicts])
-        scores = [verdict.score for verdict in verdicts]
-        advantages = group_advantages(scores, normalize_std=self._options.algorithm.normalize_std)
-        return Group(reference.task, rollouts, verdicts, advantages)
+        scores = torch.tensor([verdict.score or 0.0 for verdict in verdicts])
+        judged = torch.tensor([verdict.score is not None for verdict in verdicts])
+        normalize = self._options.algorithm.normalize_std
+        advantages = group_advantages(scores, judged, normalize_std=normalize)
+        return Group(reference.task, rollouts, verdicts, advantages.numpy())
 
     def _spans(self, rollouts: Sequence[Rollout]) -> list[Any] | None:
         algorithm = self._options.algorithm

@@ -94,7 +94,7 @@ class RolloutEngine:
             arguments["gpu_memory_utilization"] = options.gpu_memory_utilization
         else:
             arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gib * (1 << 30))
-        loggers = [RayPrometheusStatLogger] if ray.is_initialized() else None
+        loggers: list[Any] | None = [RayPrometheusStatLogger] if ray.is_initialized() else None
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=loggers)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(options.model_path)
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
@@ -244,7 +244,7 @@ async def _value(reference: Any) -> NDArray[np.uint8]:
 
 
 def _write(memory_file: int, bucket: NDArray[np.uint8]) -> None:
-    view = memoryview(np.ascontiguousarray(bucket))
+    view = np.ascontiguousarray(bucket).data
     written = 0
     while written < len(view):
         written += os.pwrite(memory_file, view[written:], written)

@@ -7,7 +7,7 @@ own, so that equal weights and equal sequences give equal numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,8 @@ class Teacher:
     """One scorer. Its methods run one at a time."""
 
     def __init__(self, options: TeacherOptions) -> None:
-        from transformers import AutoTokenizer
-
         from trainer.learner import Scorer
+        from transformers import AutoTokenizer
 
         self._options = options
         self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
@@ -63,16 +62,16 @@ class Teacher:
 
     def load_weights(self, manifest: Manifest, buckets: Sequence[Any]) -> None:
         """Take over a published policy version. Raises StaleWeights when it arrived damaged."""
-        arrays = (ray.get(reference) for reference in buckets)
+        arrays: Iterator[NDArray[np.uint8]] = (ray.get(reference) for reference in buckets)  # type: ignore[misc]
         self._scorer.load_weights(unpack_verified(manifest, arrays))
 
-    def score(
-        self, tasks: Sequence[Task], references: Sequence[Any]
-    ) -> tuple[list[Evidence], int]:
+    def score(self, tasks: Sequence[Task], references: Sequence[Any]) -> tuple[list[Evidence], int]:
         """The evidence of each group, in order, and the number of tokens scored, as two values:
         called with `num_returns=2`, the evidence never leaves the object store."""
         groups: list[tuple[Rollout, ...]] = ray.get(list(references))
-        prompts = [teacher_prompt(task, self._tokenizer, self._options.privileged) for task in tasks]
+        prompts = [
+            teacher_prompt(task, self._tokenizer, self._options.privileged) for task in tasks
+        ]
         parts: list[NDArray[np.int32]] = []
         lengths: list[int] = []
         prompt_lengths: list[int] = []

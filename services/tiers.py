@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +101,10 @@ class RayTiers:
         self._rollout = Replicas(engines, IN_FLIGHT)
         pools = [
             self._actor(
-                VerifierPool, tiers.verifier, max(1, int(tiers.verifier.cpus)), job.deadlines.verify_s
+                VerifierPool,
+                tiers.verifier,
+                max(1, int(tiers.verifier.cpus)),
+                job.deadlines.verify_s,
             )
             for _ in range(tiers.verifier.replicas)
         ]
@@ -113,7 +117,9 @@ class RayTiers:
         waits: list[Awaitable[Any]] = [engine.start.remote() for engine in engines]
         waits += [actor.ready.remote() for actor in (*pools, *self._teachers)]
         waits.append(self._group.call("ready", timeout=job.deadlines.start_s))
-        await self._within("start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s)
+        await self._within(
+            "start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s
+        )
 
     def _actor(self, kind: type, tier: TierSpec, *args: Any) -> Any:
         options: dict[str, Any] = {
@@ -197,9 +203,7 @@ class RayTiers:
         await self._within("score", side_by_side(_one(tokens) for _, tokens in answers))
         return [evidence for evidence, _ in answers]
 
-    async def learn(
-        self, groups: Sequence[Judged], evidence: Any, step: int
-    ) -> dict[str, float]:
+    async def learn(self, groups: Sequence[Judged], evidence: Any, step: int) -> dict[str, float]:
         """One learning step on every trainer rank; rank 0's metrics."""
         references = [
             GroupRefs(group.rolled.task, group.rolled.rollouts, group.verdicts) for group in groups
@@ -232,7 +236,9 @@ class RayTiers:
         try:
             return await asyncio.wait_for(work, deadline)
         except TimeoutError as error:
-            raise TierFailed(f"{phase} did not finish within its deadline of {deadline:.0f} s") from error
+            raise TierFailed(
+                f"{phase} did not finish within its deadline of {deadline:.0f} s"
+            ) from error
 
     async def stop(self, seconds: float = 30.0) -> None:
         """End every actor and the processes it started; what does not end in time is killed."""
@@ -252,4 +258,4 @@ async def _one(wait: Awaitable[T]) -> T:
 def _shares(groups: Sequence[T], count: int) -> list[Sequence[T]]:
     """Cut a sequence into at most `count` runs of nearly equal length, in order."""
     bounds = np.linspace(0, len(groups), min(count, len(groups)) + 1).round().astype(int)
-    return [groups[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [groups[first:last] for first, last in pairwise(bounds)]

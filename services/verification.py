@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.records import Rollout
 from verifiers.pool import WorkerPool
+
+from trainer.records import Rollout
 from verifiers.spec import parse_spec
 from verifiers.verdict import Verdict
 

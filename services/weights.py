@@ -89,7 +89,7 @@ def unpack(entries: Iterable[Entry], bucket: torch.Tensor) -> Iterator[tuple[str
 
 def checksum(bucket: NDArray[np.uint8]) -> int:
     """CRC-32 of a bucket."""
-    return zlib.crc32(memoryview(np.ascontiguousarray(bucket)))
+    return zlib.crc32(np.ascontiguousarray(bucket).data)
 
 
 def unpack_verified(

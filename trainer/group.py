@@ -8,6 +8,7 @@ knows nothing of what those methods do. The only room of the trainer that meets 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ class LearnerGroup:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote(placement.workers)
+        self._mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote(placement.workers)
         resources: dict[str, float] = {"CPU": placement.cpus}
         if placement.gpus:
             resources["GPU"] = placement.gpus
@@ -165,7 +166,9 @@ class LearnerGroup:
                     ) from self._failure
             return reply.result()
         except TimeoutError as error:
-            raise GroupFailed(f"trainer group did not finish {method!r} in {timeout:.0f} s") from error
+            raise GroupFailed(
+                f"trainer group did not finish {method!r} in {timeout:.0f} s"
+            ) from error
         finally:
             reply.cancel()
 
@@ -179,9 +182,8 @@ class LearnerGroup:
     async def close(self, timeout: float = 30.0) -> None:
         """End the workers and Ray Train's run; what does not end in time is killed with the job."""
         if not self._ended.is_set():
-            try:
+            # A group that fails while it is told to close has ended all the same.
+            with contextlib.suppress(GroupFailed):
                 await self.call("close", timeout=timeout)
-            except GroupFailed:
-                pass
             await asyncio.to_thread(self._ended.wait, timeout)
         ray.kill(self._mailbox)

@@ -291,18 +291,20 @@ class WorkerPool:
                 job = self._next_job()
             if job is None:
                 return
+            try:
+                worker.process.send({"spec": job.spec, "completion": job.completion})
+            except OSError:  # it died idle: nobody's attempt
+                with self._lock:
+                    self._queue.appendleft(job)
+                self._replace(selector, worker)
+                continue
             worker.state, worker.job = "busy", job
             worker.started = time.monotonic()
             worker.deadline = worker.started + self._deadline_s
             job.attempts += 1
-            try:
-                worker.process.send({"spec": job.spec, "completion": job.completion})
-            except OSError:
-                self._replace(selector, worker)
-            else:
-                if worker.process.sending:
-                    both = selectors.EVENT_READ | selectors.EVENT_WRITE
-                    selector.modify(worker.process.channel, both, worker)
+            if worker.process.sending:
+                both = selectors.EVENT_READ | selectors.EVENT_WRITE
+                selector.modify(worker.process.channel, both, worker)
 
     def _attend(self, selector: selectors.BaseSelector, worker: _Worker, events: int) -> None:
         if worker not in self._workers:
