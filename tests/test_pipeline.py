@@ -1,0 +1,195 @@
+"""The loop itself: order of work, staleness, cleanup. The tiers are an in-memory stand-in
+behind the loop's own seam; the real ones are tested in test_tiers.py."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from services.config import JobSpec
+from services.pipeline import Judged, Rolled, Sampled, side_by_side, train
+from trainer.records import Task
+
+TASKS = [Task(f"t{n}", ({"role": "user", "content": "?"},), {"kind": "math"}) for n in range(5)]
+
+
+class Bench:
+    """Tiers and journal in memory: remembers what happened in which order."""
+
+    def __init__(self, stale_once: bool = False) -> None:
+        self.version = -1
+        self.log: list[tuple[Any, ...]] = []
+        self.learned_batches: list[tuple[int, list[str], list[int]]] = []
+        self.cursors: list[Mapping[str, int]] = []
+        self.running = 0
+        self._stale_once = stale_once
+
+    async def generate(self, task: Task, count: int) -> Rolled:
+        version, self.running = self.version, self.running + 1
+        try:
+            await asyncio.sleep(0.001)
+        finally:
+            self.running -= 1
+        if self._stale_once and version == 1:
+            self._stale_once, version = False, 0
+        self.log.append(("generate", task.id, version))
+        return Rolled(task, None, version, 10 * count)
+
+    async def verify(self, rolled: Rolled) -> Judged:
+        return Judged(rolled, None, (1.0, 0.0), ("correct", "wrong"))
+
+    async def score(self, groups: Sequence[Judged]) -> str:
+        self.log.append(("score",))
+        return "evidence"
+
+    async def learn(self, groups: Sequence[Judged], evidence: Any, step: int) -> dict[str, float]:
+        await asyncio.sleep(0.01)
+        self.log.append(("learn", step, evidence))
+        ids = [group.rolled.task.id for group in groups]
+        self.learned_batches.append((step, ids, [group.rolled.version for group in groups]))
+        return {"loss": 0.0}
+
+    async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
+        self.version = version
+        self.log.append(("publish", version, to_teacher))
+        return {}
+
+    async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
+        self.cursors.append(cursor)
+        return f"checkpoint-{step}"
+
+    async def phase(self, name: str, step: int) -> None:
+        self.log.append(("phase", name, step))
+
+    async def learned(
+        self,
+        step: int,
+        sampled: Sampled,
+        metrics: Mapping[str, float],
+        seconds: Mapping[str, float],
+    ) -> None:
+        self.log.append(("step", step, sampled.dropped, sorted({*sampled.seconds, *seconds})))
+
+    async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
+        self.log.append(("evaluated", step, len(judged), self.version))
+
+    async def saved(self, step: int, path: str) -> None:
+        self.log.append(("saved", step, path))
+
+
+def job(**changes: Any) -> JobSpec:
+    """A small job of 4 steps with 2 groups a step."""
+    data: dict[str, Any] = {
+        "steps": 4,
+        "model": {"path": "m"},
+        "tasks": {"train": "train.jsonl", "holdout": "holdout.jsonl"},
+        "algorithm": {"kind": "grpo"},
+        "sampling": {"group_size": 2, "groups_per_step": 2},
+    }
+    for key, value in changes.items():
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
+    return JobSpec.model_validate(data)
+
+
+def run(spec: JobSpec, bench: Bench) -> str:
+    return asyncio.run(train(spec, bench, TASKS, TASKS[:3], bench))
+
+
+def test_strictly_on_policy_samples_every_batch_under_the_version_it_is_learned_at() -> None:
+    bench = Bench()
+    run(job(), bench)
+    assert [(step, versions) for step, _, versions in bench.learned_batches] == [
+        (step, [step, step]) for step in range(4)
+    ]
+
+
+@pytest.mark.parametrize("staleness", [1, 2, 3])
+def test_rollouts_never_lag_more_versions_than_the_bound(staleness: int) -> None:
+    bench = Bench()
+    run(job(sampling={"max_staleness": staleness}), bench)
+    lags = [step - v for step, _, versions in bench.learned_batches for v in versions]
+    assert max(lags) <= staleness
+    assert max(lags) >= 1, "with staleness allowed, sampling runs ahead of learning"
+
+
+def test_the_sequence_of_tasks_does_not_depend_on_staleness() -> None:
+    sequences = []
+    for staleness in (0, 2):
+        bench = Bench()
+        run(job(sampling={"max_staleness": staleness}), bench)
+        sequences.append([ids for _, ids, _ in bench.learned_batches])
+    assert sequences[0] == sequences[1]
+
+
+def test_a_group_beyond_the_bound_is_dropped_counted_and_sampled_again() -> None:
+    bench = Bench(stale_once=True)
+    run(job(), bench)
+    assert [entry[2] for entry in bench.log if entry[0] == "step"] == [0, 1, 0, 0]
+    assert all(v == step for step, _, versions in bench.learned_batches for v in versions)
+
+
+def test_the_data_cursor_of_a_checkpoint_ends_with_the_batch_that_was_learned() -> None:
+    cursors = []
+    for staleness in (0, 3):
+        bench = Bench()
+        run(job(sampling={"max_staleness": staleness}, checkpoint={"every": 1}), bench)
+        cursors.append([cursor["position"] for cursor in bench.cursors])
+    assert cursors == [[2, 4, 6, 8], [2, 4, 6, 8]]
+
+
+def test_held_out_tasks_are_judged_before_the_first_and_after_the_last_step() -> None:
+    bench = Bench()
+    assert run(job(), bench) == "checkpoint-4"
+    assert [entry[1:] for entry in bench.log if entry[0] == "evaluated"] == [(0, 3, 0), (4, 3, 4)]
+
+
+def test_the_teacher_scores_only_for_rlsd_and_is_synced_every_so_many_steps() -> None:
+    bench = Bench()
+    run(job(algorithm={"kind": "rlsd", "teacher_sync_every": 2}), bench)
+    published = [entry[1:] for entry in bench.log if entry[0] == "publish"]
+    assert published == [(0, True), (1, False), (2, True), (3, False), (4, True)]
+    assert ("learn", 0, "evidence") in bench.log
+
+    bench = Bench()
+    run(job(), bench)
+    assert ("score",) not in bench.log
+    assert ("learn", 0, None) in bench.log
+
+
+def test_a_failing_phase_leaves_no_sampling_behind() -> None:
+    class Failing(Bench):
+        async def learn(
+            self, groups: Sequence[Judged], evidence: Any, step: int
+        ) -> dict[str, float]:
+            raise RuntimeError("no learning today")
+
+    async def scenario() -> int:
+        bench = Failing()
+        with pytest.raises(RuntimeError, match="no learning today"):
+            await train(job(sampling={"max_staleness": 2}), bench, TASKS, [], bench)
+        return bench.running
+
+    assert asyncio.run(scenario()) == 0
+
+
+def test_side_by_side_keeps_order_and_cancels_the_rest_on_the_first_error() -> None:
+    ended: list[int] = []
+
+    async def work(number: int) -> int:
+        try:
+            await asyncio.sleep(0.01 * (3 - number))
+        finally:
+            ended.append(number)
+        if number == 1:
+            raise ValueError("one failed")
+        return number
+
+    async def scenario() -> None:
+        assert await side_by_side(work(n) for n in (0, 2)) == [0, 2]
+        ended.clear()
+        with pytest.raises(ValueError, match="one failed"):
+            await side_by_side(work(n) for n in (0, 1, 2))
+        assert sorted(ended) == [0, 1, 2]
+
+    asyncio.run(scenario())
