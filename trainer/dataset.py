@@ -33,10 +33,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from verifiers.spec import SpecError, parse_spec
 
 from trainer import parquet
 from trainer.records import Privileged, Task
+from verifiers.spec import SpecError, parse_spec
 
 SHOWN_PROBLEMS = 20
 _VALUE_SHOWN = 60
