@@ -30,7 +30,7 @@ Launch = Callable[[Job], Awaitable[None]]
 
 STOP_SECONDS = 30.0  # a job's tiers are gone well within this
 
-_LIFE_SECONDS = 60.0  # without a heartbeat a dispatcher counts as dead after this
+_LIFE_SECONDS = 60  # without a heartbeat a dispatcher counts as dead after this
 _HEARTBEAT_SECONDS = 10.0
 _MESSAGE_CHARACTERS = 2000
 
@@ -83,16 +83,18 @@ class Dispatcher:
         finally:
             stopping.cancel()
             await self._stop_jobs()
+            await self._store.leave(self.worker_id)
 
     async def _round(self) -> None:
         now = time.monotonic()
         if now - self._beat_at >= _HEARTBEAT_SECONDS or not self._beat_at:
             await self._store.heartbeat(self.worker_id, ttl=_LIFE_SECONDS)
             self._beat_at = now
+        others = await self._store.workers() - {self.worker_id}
         for job in await self._store.running_jobs():
             if job.id in self._tasks:
                 self._watch_cancellation(job, now)
-            elif job.worker == self.worker_id or not await self._store.alive(job.worker or ""):
+            elif job.worker not in others:
                 await self._fail(
                     job.id,
                     "worker_lost",

@@ -78,11 +78,12 @@ class JobMetrics(Collector):
 
     counts: Mapping[JobStatus, int]
     running: Iterable[Job]
+    dispatchers: int
 
     @classmethod
     async def read(cls, store: Store) -> JobMetrics:
         """Take the moment from the store."""
-        return cls(await store.job_counts(), await store.running_jobs())
+        return cls(await store.job_counts(), await store.running_jobs(), len(await store.workers()))
 
     def collect(self) -> Iterable[Metric]:
         """The families of this moment."""
@@ -90,6 +91,9 @@ class JobMetrics(Collector):
         for status, count in self.counts.items():
             jobs.add_metric([status], count)
         yield jobs
+        yield GaugeMetricFamily(
+            "strop_dispatchers", "Dispatchers that are alive.", value=self.dispatchers
+        )
         for name, (key, documentation) in JOB_GAUGES.items():
             yield self._family(name, documentation, None, key)
         yield self._family(

@@ -1,10 +1,16 @@
-"""Files that only their owner may read: keys, tokens, passwords and the folders around them."""
+"""Files that only their owner may read: keys, tokens, passwords and the folders around them.
+
+And one owner at a time: a folder can be held by one process and its children.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from pathlib import Path
+
+from services.errors import CannotStart
 
 
 def make_private_folder(folder: Path) -> None:
@@ -22,3 +28,21 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def hold_folder(folder: Path) -> int:
+    """Keep other services off the folder until the returned descriptor is closed.
+
+    A child that inherits the descriptor holds the folder too. Raises CannotStart when
+    somebody else holds it.
+    """
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise CannotStart(
+            f"a service already runs on the data folder {folder}; stop it first, or set "
+            "STROP_HOME to another folder"
+        ) from error
+    return descriptor

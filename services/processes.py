@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,8 +78,7 @@ class Family:
     """Every process started with `environment()`, and all their descendants."""
 
     mark: str
-    _segments: set[Path] = field(default_factory=set[Path])
-    _pids: set[int] = field(default_factory=set[int])
+    _seen: set[int] = field(default_factory=set[int])
 
     def environment(self) -> dict[str, str]:
         """This process's environment with the family's mark."""
@@ -92,31 +92,31 @@ class Family:
             if process.pid != os.getpid() and self._carries_mark(process)
         ]
 
-    def remember_shared_memory(self) -> None:
-        """Note the shared-memory segments that members hold now, to be removed by `end`."""
-        for process in self.members():
-            self._pids.add(process.pid)
-            self._segments |= _mapped_segments(process.pid)
+    def tidy(self) -> None:
+        """Free what members left behind that have died since the last call."""
+        living = {process.pid for process in self.members()}
+        _unlink(_openmp_segments(self._seen - living))
+        self._seen = living
 
-    def end(self, *, deadline: float) -> list[str]:
-        """Terminate every member left, kill it after `deadline` seconds, free its segments.
+    def end(self, *, deadline: float) -> list[int]:
+        """Terminate every member, kill what is left after `deadline` seconds, free its memory.
 
-        Returns what it had to kill, as `name (pid)`.
+        Returns the process ids it had to kill.
         """
-        self.remember_shared_memory()
         members = self.members()
+        self._seen |= {process.pid for process in members}
+        segments = set[Path]().union(*(_mapped_segments(process.pid) for process in members))
         for process in members:
             _signal(process, signal.SIGTERM)
-        _, stubborn = psutil.wait_procs(members, timeout=deadline)
-        killed: list[str] = []
-        for process in stubborn + self.members():
-            if _signal(process, signal.SIGKILL):
-                killed.append(f"pid {process.pid}")
+        psutil.wait_procs(members, timeout=deadline)
+        stubborn = self.members()  # those born in between too
+        for process in stubborn:
+            _signal(process, signal.SIGKILL)
         psutil.wait_procs(stubborn, timeout=10)
-        for segment in self._segments | _openmp_segments(self._pids):
-            if not any(segment in _mapped_segments(pid) for pid in psutil.pids()):
-                segment.unlink(missing_ok=True)
-        return killed
+        self.tidy()
+        held = set[Path]().union(*map(_mapped_segments, psutil.pids())) if segments else set[Path]()
+        _unlink(segments - held)
+        return [process.pid for process in stubborn]
 
     def _carries_mark(self, process: psutil.Process) -> bool:
         try:
@@ -129,12 +129,14 @@ class Family:
             return False  # gone, or somebody else's
 
 
-def _signal(process: psutil.Process, number: int) -> bool:
-    try:
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return False
-    return True
+
+
+def _unlink(segments: Iterable[Path]) -> None:
+    for segment in segments:
+        segment.unlink(missing_ok=True)
 
 
 def _mapped_segments(pid: int) -> set[Path]:
@@ -150,11 +152,6 @@ def _mapped_segments(pid: int) -> set[Path]:
     }
 
 
-def _openmp_segments(pids: set[int]) -> set[Path]:
-    """Segments by which Intel's OpenMP registers a process; a killed one leaves its own."""
-    return {
-        path
-        for pid in pids
-        if not psutil.pid_exists(pid)
-        for path in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*")
-    }
+def _openmp_segments(dead: Iterable[int]) -> list[Path]:
+    """By these Intel's OpenMP registers a process; one that was killed leaves its own behind."""
+    return [path for pid in dead for path in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*")]

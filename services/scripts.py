@@ -139,3 +139,10 @@ end
 return {'done', status}
 """
 )
+
+# KEYS workers | ARGV worker ttl_seconds
+HEARTBEAT = """
+local at = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', at)
+return redis.call('ZADD', KEYS[1], at + tonumber(ARGV[2]), ARGV[1])
+"""

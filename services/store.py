@@ -54,6 +54,7 @@ class Store:
         self._claim = client.register_script(scripts.CLAIM)
         self._transition = client.register_script(scripts.TRANSITION)
         self._append = client.register_script(scripts.APPEND_EVENT)
+        self._heartbeat = client.register_script(scripts.HEARTBEAT)
         self._cancel = client.register_script(scripts.REQUEST_CANCEL)
 
     @classmethod
@@ -269,13 +270,19 @@ class Store:
 
     # Workers
 
-    async def heartbeat(self, worker_id: str, ttl: float) -> None:
+    async def heartbeat(self, worker_id: str, ttl: int) -> None:
         """Say that this worker lives; it counts as dead `ttl` seconds after its last word."""
-        await self._ask("SET", _key(f"worker:{worker_id}"), "1", "PX", int(ttl * 1000))
+        await self._run(self._heartbeat, [_key("workers")], [worker_id, str(ttl)])
 
-    async def alive(self, worker_id: str) -> bool:
-        """Whether the worker's last heartbeat still holds."""
-        return bool(await self._ask("EXISTS", _key(f"worker:{worker_id}")))
+    async def leave(self, worker_id: str) -> None:
+        """Say that this worker works no more."""
+        await self._ask("ZREM", _key("workers"), worker_id)
+
+    async def workers(self) -> set[str]:
+        """The workers whose last heartbeat still holds."""
+        now, _ = await self._ask("TIME")
+        living: list[str] = await self._ask("ZRANGEBYSCORE", _key("workers"), f"({now}", "+inf")
+        return set(living)
 
     # API keys
 

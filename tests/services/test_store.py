@@ -190,13 +190,16 @@ async def test_a_key_opens_with_its_token_alone_and_only_its_hash_is_stored(
     assert secret not in str(stored)
 
 
-async def test_a_worker_is_alive_until_its_heartbeat_runs_out(store: Store) -> None:
-    assert not await store.alive("w1")
-    await store.heartbeat("w1", ttl=0.2)
-    assert await store.alive("w1")
+async def test_a_worker_lives_until_its_heartbeat_runs_out_or_it_leaves(store: Store) -> None:
+    assert await store.workers() == set()
+    await store.heartbeat("w1", ttl=1)
+    await store.heartbeat("w2", ttl=60)
+    await store.heartbeat("w3", ttl=60)
+    assert await store.workers() == {"w1", "w2", "w3"}
+    await store.leave("w3")
     async with asyncio.timeout(10):
-        while await store.alive("w1"):  # noqa: ASYNC110 - expiry has no event to wait for
-            await asyncio.sleep(0.02)
+        while await store.workers() != {"w2"}:
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

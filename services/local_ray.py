@@ -1,0 +1,101 @@
+"""A Ray head of our own on this machine: loopback only, behind a token, gone without a trace.
+
+Ray's processes hang on one `ray start --block`, which ends them when it ends; `ray stop`
+would end everybody's. Only the address and the environment to reach it leave this file.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from services.private_files import write_private
+from services.processes import Family, spawn, stop
+from services.settings import Settings
+
+# Ray's sockets must lie within 107 bytes, which a data folder may exceed.
+_TEMP_PREFIX = "strop-ray-"
+
+
+def loopback_only(ray_params: Any, head: bool) -> None:
+    """Hook of `ray start` (RAY_START_HOOK): what its options do not offer.
+
+    Without it the head takes the machine's address, and three helpers listen beside it.
+    """
+    ray_params.node_ip_address = "127.0.0.1"
+    ray_params.ray_client_server_port = None
+    ray_params.no_monitor = True
+
+
+class LocalRay:
+    """A head that is starting or runs; `address` is None until it can be reached."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, token_file: Path) -> None:
+        """Use `start`."""
+        self.process = process
+        self._folder = folder
+        self._token_file = token_file
+
+    @classmethod
+    def start(cls, settings: Settings, family: Family) -> LocalRay:
+        """Start the head in the data folder's name, after removing what a killed one left."""
+        record = settings.home / "ray_folder"
+        if record.exists():
+            _remove(Path(record.read_text(encoding="utf-8")))
+        folder = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX))
+        write_private(record, str(folder))
+        write_private(settings.ray_token_file, secrets.token_hex(32))
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+            *("--port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=false"),
+            *("--disable-usage-stats", f"--temp-dir={folder}"),
+        ]
+        if settings.cpus is not None:
+            command.append(f"--num-cpus={settings.cpus}")
+        return cls(
+            spawn(
+                command,
+                log=settings.logs_folder / "ray.log",
+                env={
+                    **family.environment(),
+                    **_client_environment(settings.ray_token_file),
+                    "RAY_START_HOOK": f"{__name__}.{loopback_only.__name__}",
+                    "DASHBOARD_METRIC_PORT": "0",
+                },
+            ),
+            folder,
+            settings.ray_token_file,
+        )
+
+    @property
+    def address(self) -> str | None:
+        """`host:port`, as soon as the head answers."""
+        file = self._folder / "ray_current_cluster"
+        return (file.read_text(encoding="utf-8").strip() or None) if file.exists() else None
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs besides the address to be let in."""
+        return _client_environment(self._token_file)
+
+    def stop(self, family: Family, logs: Path, *, deadline: float) -> None:
+        """End the head and every process of the family; keep its logs under `logs`."""
+        stop(self.process, deadline=deadline)
+        family.end(deadline=5)
+        shutil.rmtree(logs, ignore_errors=True)
+        for session in self._folder.glob("session_2*"):
+            shutil.copytree(session / "logs", logs, ignore_dangling_symlinks=True)
+        _remove(self._folder)
+
+
+def _client_environment(token_file: Path) -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
+
+
+def _remove(folder: Path) -> None:
+    if folder.name.startswith(_TEMP_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
