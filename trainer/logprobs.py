@@ -1,0 +1,112 @@
+"""Log-probabilities of sampled tokens without [tokens, vocabulary] logits.
+
+Hidden states in, log-probs and entropies out. The vocabulary projection runs over chunks of
+tokens and is computed again in the backward pass, so that at most one chunk of logits is
+alive at any time. Knows nothing of models, sequences or losses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_BYTES = 64 * 2**20
+"""Bytes of one chunk of float32 logits."""
+
+
+def chunk_tokens(vocabulary: int, budget: int = CHUNK_BYTES) -> int:
+    """Tokens whose float32 logits fill `budget` bytes; at least one."""
+    return max(1, budget // (4 * vocabulary))
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """log softmax(hidden @ head.T / temperature)[target], with its entropy, chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor]:
+        count = len(targets)
+        logprobs = torch.empty(count, dtype=torch.float32, device=hidden.device)
+        normalisers = torch.empty_like(logprobs)
+        entropies = torch.empty_like(logprobs)
+        for start in range(0, count, chunk):
+            part = slice(start, start + chunk)
+            logits = _logits(hidden[part], head, bias, temperature)
+            highest = logits.amax(-1, keepdim=True)
+            logits.sub_(highest)
+            chosen = logits.gather(-1, targets[part, None]).squeeze(-1)
+            exponentials = logits.exp()
+            total = exponentials.sum(-1)
+            logprobs[part] = chosen - total.log()
+            entropies[part] = total.log() - exponentials.mul_(logits).sum(-1) / total
+            normalisers[part] = highest.squeeze(-1) + total.log()
+        ctx.save_for_backward(hidden, head, bias, targets, normalisers)
+        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.mark_non_differentiable(entropies)
+        return logprobs, entropies
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        grad_logprobs: Tensor = grad_outputs[0]
+        hidden, head, bias, targets, normalisers = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden)
+        grad_head = torch.zeros_like(head, dtype=torch.float32)
+        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        for start in range(0, len(targets), ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            logits = _logits(hidden[part], head, bias, ctx.temperature)
+            slope = grad_logprobs[part, None] / ctx.temperature
+            # d logprob / d logit = (one-hot - probability) / temperature
+            grad_logits = (logits.sub_(normalisers[part, None])).exp_().mul_(-slope)
+            grad_logits.scatter_add_(-1, targets[part, None], slope)
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+            grad_logits = grad_logits.to(hidden.dtype)
+            torch.mm(grad_logits, head, out=grad_hidden[part])
+            grad_head += grad_logits.t() @ hidden[part]
+        return (
+            grad_hidden,
+            grad_head.to(head.dtype),
+            None if grad_bias is None else grad_bias.to(hidden.dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    logits = torch.nn.functional.linear(hidden, head, bias).float()
+    return logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def token_logprobs(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    bias: Tensor | None = None,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Log-probs (nats) of the target tokens and entropies of their distributions, float32[C] each.
+
+    hidden   [C, H]  the state that predicts each target      targets  int64[C]
+    head     [V, H]  the vocabulary projection                bias     [V] or None
+    chunk            tokens whose logits exist at a time; by default 64 MiB of logits
+
+    The distribution is softmax(hidden @ head.T / temperature), normalised in float32.
+    Gradients flow to hidden, head and bias through the log-probs; entropies are for reading.
+    """
+    size = chunk_tokens(len(head)) if chunk is None else chunk
+    return _TokenLogprobs.apply(hidden, head, bias, targets, temperature, size)
