@@ -72,3 +72,19 @@ def paired_difference(
     return Difference(
         difference=float(changes.mean()), low=float(low), high=float(high), n=len(changes)
     )
+
+
+def unpaired_difference(before: tuple[int, int], after: tuple[int, int]) -> Difference:
+    """Gain between two proportions, each given as (successes, n), as if of different tasks.
+
+    For want of the pairs; wider than `paired_difference` where the tasks are the same.
+    `n` is the smaller sample. Source: Newcombe (1998), Statistics in Medicine 17, method 10.
+    """
+    (low1, high1), (low2, high2) = wilson(*before), wilson(*after)
+    p1, p2 = before[0] / before[1], after[0] / after[1]
+    return Difference(
+        difference=p2 - p1,
+        low=p2 - p1 - sqrt((p2 - low2) ** 2 + (high1 - p1) ** 2),
+        high=p2 - p1 + sqrt((high2 - p2) ** 2 + (p1 - low1) ** 2),
+        n=min(before[1], after[1]),
+    )

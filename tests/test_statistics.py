@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.statistics import paired_difference, wilson
+from services.statistics import paired_difference, unpaired_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,15 @@ def test_unlike_or_absent_outcomes_are_refused() -> None:
         paired_difference([1, 0], [1])
     with pytest.raises(ValueError, match="no outcomes"):
         paired_difference([], [])
+
+
+def test_the_unpaired_gain_gives_the_published_interval() -> None:
+    gain = unpaired_difference((48, 80), (56, 70))  # Newcombe (1998), table II, example (a)
+    assert gain["difference"] == pytest.approx(0.2)
+    assert (gain["low"], gain["high"]) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0, 1), st.floats(0, 1))
+def test_the_unpaired_gain_stays_in_bounds(n: int, m: int, a: float, b: float) -> None:
+    gain = unpaired_difference((round(a * n), n), (round(b * m), m))
+    assert -1 <= gain["low"] <= gain["difference"] <= gain["high"] <= 1
