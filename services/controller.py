@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from trainer.demo_model import resolve_model
+from ray.exceptions import RayTaskError
 
 from services.config import JobSpec
+from services.jobs import JobError
 from services.journal import StoreJournal
 from services.pipeline import abandon, train
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
 from trainer.dataset import TaskFileError, load_tasks, missing_privileged, split_by_length
+from trainer.demo_model import resolve_model
 from trainer.privileged import student_prompt, teacher_prompt
 from trainer.records import Task
 
@@ -148,11 +150,8 @@ class JobController:
             await store.transition(self._job_id, "cancelled")
             return "cancelled"
         else:
-            reason = {
-                "code": "service_stopped",
-                "message": "the service was stopped",
-                "param": None,
-            }
+            message = "the service was stopped"
+            reason = JobError(code="service_stopped", message=message, param=None)
         await store.transition(self._job_id, "failed", error=reason)
         return "failed"
 
@@ -181,16 +180,16 @@ class JobController:
         }
 
 
-def describe(error: BaseException) -> dict[str, Any]:
+def describe(error: BaseException) -> JobError:
     """An error as the store keeps it: a stable code and a sentence, no traceback."""
-    cause = error.as_instanceof_cause() if isinstance(error, ray.exceptions.RayTaskError) else error
+    cause = error.cause if isinstance(error, RayTaskError) else error
     refused = isinstance(cause, (ValueError, FileNotFoundError))
     text = str(cause).strip() or type(cause).__name__
-    return {
-        "code": "invalid_job" if refused else "internal_error",
-        "message": text if refused else f"{type(cause).__name__}: {text}",
-        "param": None,
-    }
+    return JobError(
+        code="invalid_job" if refused else "internal_error",
+        message=text if refused else f"{type(cause).__name__}: {text}",
+        param=None,
+    )
 
 
 async def launch(job_id: str, store_url: str, folder: str) -> str:
@@ -198,7 +197,7 @@ async def launch(job_id: str, store_url: str, folder: str) -> str:
 
     Cancelling this interrupts the job and waits until its tiers are gone.
     """
-    controller = (
+    controller: Any = (
         ray.remote(JobController)
         .options(num_cpus=0, name=job_id, max_restarts=0)
         .remote(job_id, store_url, folder)

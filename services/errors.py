@@ -5,7 +5,7 @@ problem+json and the CLI into one line and exit status 2. A message says what wa
 with which value, where, and what to do. Knows nothing of HTTP.
 """
 
-# ruff: noqa: N818 - the names say what happened; that they are errors is this file's title
+
 
 from __future__ import annotations
 

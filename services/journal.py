@@ -14,7 +14,7 @@ from typing import Any
 from services.config import JobSpec
 from services.jobs import EventLevel, EventType
 from services.pipeline import Judged, Sampled
-from services.statistics import paired_difference, wilson
+from services.statistics import Difference, paired_difference, wilson
 from services.store import Store
 
 
@@ -26,7 +26,7 @@ class StoreJournal:
         self._job_id = job_id
         self._job = job
         self._started: float | None = None
-        self._correct: dict[int, list[bool | None]] = {}
+        self._correct: dict[int, list[float | None]] = {}
 
     async def note(self, message: str, level: EventLevel = "info") -> None:
         """Tell a person something."""
@@ -99,17 +99,17 @@ class StoreJournal:
             f"checkpoint of step {step}: {path}", {"kind": "checkpoint", "step": step, "path": path}
         )
 
-    def gain(self) -> dict[str, float] | None:
-        """Last held-out accuracy minus the first, paired by task, with its 95 % interval."""
+    def gain(self) -> Difference | None:
+        """Last held-out accuracy minus the first, paired by task; None without both."""
         if len(self._correct) < 2:
             return None
         first, last = self._correct[min(self._correct)], self._correct[max(self._correct)]
-        pairs = [
+        judged = [
             (a, b) for a, b in zip(first, last, strict=True) if a is not None and b is not None
         ]
-        if not pairs:
+        if not judged:
             return None
-        before, after = zip(*pairs, strict=True)
+        before, after = zip(*judged, strict=True)
         return paired_difference(before, after)
 
     async def result(self, data: Mapping[str, Any]) -> None:
@@ -117,7 +117,12 @@ class StoreJournal:
         await self._append(f"trained model: {data['model']}", {"kind": "result", **data})
 
     async def _append(
-        self, message: str, data: Mapping[str, Any], *, type: EventType = "message", level: EventLevel = "info"
+        self,
+        message: str,
+        data: Mapping[str, Any],
+        *,
+        type: EventType = "message",
+        level: EventLevel = "info",
     ) -> None:
         await self._store.append_event(
             self._job_id, level=level, message=message, type=type, data=data
@@ -136,9 +141,10 @@ def _scores(groups: Sequence[Judged]) -> list[float]:
     return [score for group in groups for score in group.scores if score is not None]
 
 
-def _correct(group: Judged) -> bool | None:
+def _correct(group: Judged) -> float | None:
+    """Share of a task's judged completions that are correct; None when none was judged."""
     judged = [status == "correct" for status in group.statuses if status != "infra_error"]
-    return judged[0] if judged else None
+    return statistics.fmean(judged) if judged else None
 
 
 def _accuracy(groups: Sequence[Judged]) -> dict[str, float]:

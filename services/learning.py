@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 import torch
-import torch.distributed as dist
-from trainer.checkpoint import save_checkpoint
-from trainer.learner import Learner
 from transformers import AutoTokenizer
 
 from services.teacher import Evidence
 from services.traces import StepTrace, write_step
 from services.weights import Entry, Manifest, checksum, pack
 from trainer.batch import assemble, learnable
+from trainer.checkpoint import save
 from trainer.credit import group_advantages
+from trainer.learner import Learner, rank
+from trainer.policy import Dtype
 from trainer.records import Group, Rollout, Task
+from trainer.scorer import Scorer
 from trainer.spans import span_mask
 from trainer.spec import AlgorithmSpec, OptimizerSpec, Rlsd
 from verifiers.verdict import Verdict
@@ -36,7 +36,7 @@ class LearningOptions:
     """How every worker builds its learner, and where rank 0 keeps things."""
 
     model_path: str
-    dtype: str
+    dtype: Dtype
     temperature: float
     seed: int
     steps: int
@@ -62,7 +62,7 @@ class LearnerWorker:
 
     def __init__(self, options: LearningOptions) -> None:
         self._options = options
-        self._rank = dist.get_rank() if dist.is_initialized() else 0
+        self._first = rank() == 0
         self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
         self._learner = Learner(
             options.model_path,
@@ -71,6 +71,12 @@ class LearnerWorker:
             optimizer=options.optimizer,
             temperature=options.temperature,
             seed=options.seed,
+        )
+        # The canary is read at temperature 1, as an engine reports its prompt log-probs.
+        self._canary = Scorer(
+            self._learner.policy,
+            temperature=1.0,
+            microbatch_tokens=options.optimizer.microbatch_tokens,
         )
 
     def ready(self) -> None:
@@ -93,8 +99,8 @@ class LearnerWorker:
             None if seen is None else [seen[g].logprobs[r] for g, r in judged],
             self._spans([groups[g].rollouts[r] for g, r in judged]),
         )
-        metrics, streams = self._learner.learn(batch, step)
-        if self._rank == 0:
+        metrics, streams = self._learner.learn_with_streams(batch, step)
+        if self._first:
             trace = StepTrace(
                 step=step,
                 groups=tuple(groups),
@@ -133,7 +139,7 @@ class LearnerWorker:
 
     def publish(self, version: int) -> tuple[Manifest, list[Any]] | None:
         """Put the weights into the object store; rank 0 answers with manifest and references."""
-        if self._rank != 0:
+        if not self._first:
             return None
         entries: list[Entry] = []
         checksums: list[int] = []
@@ -143,26 +149,27 @@ class LearnerWorker:
             checksums.append(checksum(bucket))
             references.append(ray.put(bucket))
         canary = self._options.canary_ids
-        logprobs = self._learner.logprobs_of(np.asarray(canary, np.int32))
+        logprobs = self._canary.logprobs_of(canary)
         manifest = Manifest(
             version, tuple(entries), tuple(checksums), canary, tuple(float(x) for x in logprobs)
         )
         return manifest, references
 
     def save(self, step: int, cursor: Mapping[str, int]) -> str | None:
-        """Write a checkpoint; rank 0 answers with its folder."""
-        if self._rank != 0:
+        """Write a checkpoint; rank 0 answers with its model folder."""
+        if not self._first:
             return None
-        options = self._options
-        return str(
-            save_checkpoint(
-                Path(options.checkpoint_folder),
-                self._learner,
-                step=step,
-                cursor=dict(cursor),
-                keep=options.checkpoints_kept,
-            )
+        tensors, data = self._learner.state()
+        checkpoint = save(
+            self._options.checkpoint_folder,
+            step=step,
+            policy=self._learner.policy,
+            tensors=tensors,
+            data=data,
+            cursor=cursor,
+            keep=self._options.checkpoints_kept,
         )
+        return str(checkpoint.model)
 
     def close(self) -> None:
         """Nothing outlives the process."""

@@ -67,6 +67,9 @@ class RolloutEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        if not options.gpus and not options.compile:
+            # The sampler's own small compiled functions cost seconds to build and gain nothing.
+            os.environ["TORCHDYNAMO_DISABLE"] = "1"
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
         from transformers import AutoTokenizer

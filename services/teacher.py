@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from transformers import AutoTokenizer
 
 from services.weights import Manifest, unpack_verified
+from trainer.policy import Dtype, Policy
 from trainer.privileged import teacher_prompt
 from trainer.records import Rollout, Task
+from trainer.scorer import Scorer
 from trainer.spec import PrivilegedSpec
 
 
@@ -26,7 +29,7 @@ class TeacherOptions:
     """How a teacher is built."""
 
     model_path: str
-    dtype: str
+    dtype: Dtype
     temperature: float
     microbatch_tokens: int
     privileged: PrivilegedSpec
@@ -45,14 +48,10 @@ class Teacher:
     """One scorer. Its methods run one at a time."""
 
     def __init__(self, options: TeacherOptions) -> None:
-        from trainer.learner import Scorer
-        from transformers import AutoTokenizer
-
         self._options = options
         self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
         self._scorer = Scorer(
-            options.model_path,
-            dtype=options.dtype,
+            Policy(options.model_path, dtype=options.dtype),
             temperature=options.temperature,
             microbatch_tokens=options.microbatch_tokens,
         )

@@ -48,5 +48,5 @@ def threads_of(job: JobSpec, tier: TierSpec) -> int:
         computing.append(job.tiers.teacher)
     pooled = [other for other in computing if not other.labels and not other.gpus]
     if job.sampling.max_staleness or tier not in pooled:
-        return max(1, int(tier.cpus))
-    return max(1, int(sum(other.cpus * other.replicas for other in pooled) / tier.replicas))
+        return max(1, round(tier.cpus))
+    return max(1, round(sum(other.cpus * other.replicas for other in pooled) / tier.replicas))

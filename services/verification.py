@@ -10,9 +10,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from verifiers.pool import WorkerPool
-
 from trainer.records import Rollout
+from verifiers.pool import WorkerPool
 from verifiers.spec import parse_spec
 from verifiers.verdict import Verdict
 
@@ -38,7 +37,7 @@ class VerifierPool:
         """
         parsed = parse_spec(spec)
         items = [(parsed, rollout.text) for rollout in rollouts]
-        verdicts = tuple(await asyncio.to_thread(self._pool.judge_many, items))
+        verdicts = tuple(await self._pool.judge_many_async(items))
         return verdicts, [(verdict.score, verdict.status) for verdict in verdicts]
 
     async def stop(self) -> None:

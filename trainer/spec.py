@@ -20,21 +20,27 @@ class PolicyGradient(Spec):
     """What every algorithm with a clipped surrogate shares."""
 
     normalize_std: bool = Field(
-        True, description="Divide the group-relative advantage by the group's standard deviation."
+        default=True,
+        description="Divide the group-relative advantage by the group's standard deviation.",
     )
     aggregation: Literal["token_mean", "sequence_mean"] = Field(
-        "token_mean",
+        default="token_mean",
         description="Average the loss over all completion tokens of the batch, or over each "
         "completion first and then over completions.",
     )
     clip_low: float = Field(
-        0.2, gt=0, lt=1, description="Lower clip of the policy ratio: it may fall to 1 - clip_low."
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Lower clip of the policy ratio: it may fall to 1 - clip_low.",
     )
     clip_high: float = Field(
-        0.28, gt=0, description="Upper clip of the policy ratio: it may rise to 1 + clip_high."
+        default=0.28,
+        gt=0,
+        description="Upper clip of the policy ratio: it may rise to 1 + clip_high.",
     )
     importance_cap: float = Field(
-        2.0,
+        default=2.0,
         gt=0,
         description="Cap of the truncated importance weight between learner and rollout engine.",
     )
@@ -43,7 +49,7 @@ class PolicyGradient(Spec):
 class Grpo(PolicyGradient):
     """GRPO: the group-relative advantage is the credit of every token (arXiv 2402.03300)."""
 
-    kind: Literal["grpo"] = Field("grpo", description="Group-relative policy optimization.")
+    kind: Literal["grpo"] = Field(default="grpo", description="Group-relative policy optimization.")
 
 
 class Rlsd(PolicyGradient):
@@ -53,27 +59,35 @@ class Rlsd(PolicyGradient):
     """
 
     kind: Literal["rlsd"] = Field(
-        "rlsd", description="RL with verifiable rewards, sharpened by self-distillation."
+        default="rlsd", description="RL with verifiable rewards, sharpened by self-distillation."
     )
     mix: float = Field(
-        0.5, ge=0, le=1, description="Share of the credit that evidence redistributes, at step 0."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the credit that evidence redistributes, at step 0.",
     )
     mix_decay_steps: int = Field(
-        50,
+        default=50,
         ge=0,
         description="Steps over which `mix` falls linearly to 0; 0 keeps it constant.",
     )
     evidence_clip: float = Field(
-        0.2, gt=0, description="Evidence weights stay within [1 - evidence_clip, 1 + evidence_clip]."
+        default=0.2,
+        gt=0,
+        description="Evidence weights stay within [1 - evidence_clip, 1 + evidence_clip].",
     )
     teacher_sync_every: int = Field(
-        10, ge=1, description="Steps between two copies of the policy's weights to the teacher."
+        default=10,
+        ge=1,
+        description="Steps between two copies of the policy's weights to the teacher.",
     )
     negative_only: bool = Field(
-        False, description="Redistribute credit only in completions with a negative advantage."
+        default=False,
+        description="Redistribute credit only in completions with a negative advantage.",
     )
     span_tag: str | None = Field(
-        None,
+        default=None,
         pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
         description="Redistribute credit only between <tag> and </tag> of this name, e.g. `think`.",
     )
@@ -86,11 +100,11 @@ class PrivilegedSpec(Spec):
     """How the teacher's prompt differs from the policy's."""
 
     kind: Literal["answer", "trace", "none"] = Field(
-        "trace",
+        default="trace",
         description="What the teacher sees: the task's answer, its worked trace, or nothing more.",
     )
     template: str | None = Field(
-        None,
+        default=None,
         description="Jinja template of the extra chat turn, over `answer`, `trace` and "
         "`documents`; the built-in one of the kind when absent.",
     )
@@ -99,15 +113,17 @@ class PrivilegedSpec(Spec):
 class OptimizerSpec(Spec):
     """AdamW on fp32 master weights."""
 
-    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate.")
-    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up from 0.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the second moment.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    learning_rate: float = Field(default=1e-6, gt=0, description="Peak learning rate.")
+    warmup_steps: int = Field(default=0, ge=0, description="Steps of linear warm-up from 0.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of the second moment.")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="Gradients are clipped to this norm."
+    )
     updates_per_batch: int = Field(
-        1, ge=1, description="Optimizer updates each batch is split into."
+        default=1, ge=1, description="Optimizer updates each batch is split into."
     )
     microbatch_tokens: int = Field(
-        8192, ge=16, description="Token budget of one packed forward and backward pass."
+        default=8192, ge=16, description="Token budget of one packed forward and backward pass."
     )

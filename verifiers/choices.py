@@ -113,7 +113,7 @@ def _by_text(text: str, choices: Sequence[str]) -> int | None:
 def _plain(text: str) -> str:
     plain = text.strip()
     while True:
-        shorter = _WRAPPERS.sub(r"\1", plain).replace("$", "").strip(" *_\"'`\n").removesuffix(".")
+        shorter = _WRAPPERS.sub(r"\1", plain).replace("$", "").strip(" *_\"'`\n").rstrip(".")
         if shorter == plain:
             return plain
         plain = shorter

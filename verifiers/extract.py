@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -31,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from verifiers import strict_json
 
 MAX_ANSWERS = 64
+MAX_MARKS = 256
 
 
 class ExtractionError(ValueError):
@@ -163,6 +165,8 @@ def _boxed(text: str) -> list[str]:
     position = 0
     while match := _BOX.search(text, position):
         position = match.end()
+        if len(found) >= MAX_MARKS:
+            raise ExtractionError(f"more than {MAX_MARKS} boxes")
         if match["bare"]:
             found.append(match["bare"])
             continue
@@ -179,17 +183,24 @@ def _boxed(text: str) -> list[str]:
     return found
 
 
-_HASHES = re.compile(r"^\s*####(?!#)[ \t]*(\S.*?)\s*$", re.MULTILINE)
+_HASHES = re.compile(r"^[ \t]*####(?!#)[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def _hashes(text: str) -> list[str]:
     """GSM8K's mark. A Markdown heading looks alike, but has words and text below it."""
-    lines = list(_HASHES.finditer(text))
+    end = len(text.rstrip())
     return [
-        line[1]
-        for line in lines
-        if not text[line.end() :].strip() or not re.search(r"(?<!\\)[A-Za-z]{3,}", line[1])
+        line[1].rstrip()
+        for line in _marks(_HASHES, text)
+        if line.end() >= end or not re.search(r"(?<!\\)[A-Za-z]{3,}", line[1])
     ]
+
+
+def _marks(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    marks = list(islice(pattern.finditer(text), MAX_MARKS + 1))
+    if len(marks) > MAX_MARKS:
+        raise ExtractionError(f"more than {MAX_MARKS} places that claim to be the answer")
+    return marks
 
 
 _PHRASE = re.compile(
@@ -202,7 +213,7 @@ _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|[*\"')])|(?<=[^\d])[.](?=[A-Z])")
 
 def _phrases(text: str) -> list[str]:
     found = [
-        _first_sentence(text[match.end() : match.end() + 2_000]) for match in _PHRASE.finditer(text)
+        _first_sentence(text[match.end() : match.end() + 2_000]) for match in _marks(_PHRASE, text)
     ]
     return [phrase for phrase in found if phrase.strip()]
 

@@ -76,8 +76,7 @@ def normalize(text: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = text.strip(" *\"'`")
-    while text.endswith((".", ",", ";", ":", " ")) and not text.endswith("\\ "):
-        text = text[:-1]
+    text = text.rstrip(".,;: ")
     return re.sub(r"^[=:≈]+\s*", "", text).strip()
 
 

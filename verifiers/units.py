@@ -43,12 +43,14 @@ _SPELLINGS = {
 _KNOWN = {
     spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split()
 }
+_SENTENCE_WORDS = frozenset(
+    ("is", "are", "was", "not", "the", "and", "or", "but", "because", "if", "then", "than")
+)
 _SINGLE_LETTERS = "mgshlLJNWVK"
 
-_ATOM = r"(?:\\text\{[^{}]*\}|(?<![\\A-Za-z])[A-Za-z]{2,})(?:\s*\^\s*(?:\{-?\d\}|-?\d))?"
-_UNIT = re.compile(
-    rf"(?P<body>.*?[\d)}}\]a-z%!.])\s*"
-    rf"(?P<unit>{_ATOM}(?:\s*(?:[/*-]|\s)?\s*{_ATOM}|\s*/\s*[a-z](?:\^\{{?\d\}}?)?)*)",
+_TOKEN = re.compile(
+    r"(?P<text>\\text\{[^{}]*\})|(?P<word>(?<!\\)\b[A-Za-z]+|(?<=\d)[A-Za-z]+)"
+    r"|(?P<exponent>\s*\^\s*(?:\{-?\d\}|-?\d)(?!\d))|(?P<joint>\s*[/*-]\s*|\s+)|\\[a-zA-Z]+|.",
     re.DOTALL,
 )
 _SINGLE = re.compile(rf"(?P<body>[-+]?[\d.,]+)\s+(?P<unit>[{_SINGLE_LETTERS}](?:\^\{{?\d\}}?)?)")
@@ -73,17 +75,41 @@ class Unit:
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
     """The text without its unit, and the unit; (text, None) when it has none."""
-    match = _SINGLE.fullmatch(text) or _UNIT.fullmatch(text)
-    if match is None:
+    if single := _SINGLE.fullmatch(text):
+        return single["body"], _parse(single["unit"])
+    start = _start(list(_TOKEN.finditer(text)))
+    if start is None:
         return text, None
-    if words(match["body"]):
+    body = text[:start]
+    unit = _parse(text[start:].replace("\\text", " "))
+    if unit is None or not body.strip() or body.rstrip()[-1] in "+-*/^_=([{," or words(body):
         return text, None
-    unit = _parse(match["unit"].replace("\\text", " "))
-    # Letters that touch a formula are a product of variables: 2xy is no unit.
-    touching = match.start("unit") == match.end("body") and match["unit"][0] != "\\"
-    if unit is None or (touching and not unit.known):
-        return text, None
-    return match["body"].strip(), unit
+    if text[start] != "\\":
+        if _SENTENCE_WORDS & {word.lower() for word in words(text[start:])}:
+            return text, None
+        # Letters that touch or follow letters are a product of variables, or a sentence.
+        if body.rstrip()[-1].isalpha() or (not body[-1].isspace() and not unit.known):
+            return text, None
+    return body.strip(), unit
+
+
+def _start(tokens: list[re.Match[str]]) -> int | None:
+    """Where the run of unit words that ends the text begins."""
+    start = None
+    for index in range(len(tokens) - 1, -1, -1):
+        token = tokens[index]
+        match token.lastgroup:
+            case "text":
+                start = token.start()
+            case "word" if len(token[0]) > 1:
+                start = token.start()
+            case "word" if index and tokens[index - 1][0].strip() == "/":
+                continue
+            case "exponent" | "joint":
+                continue
+            case _:
+                break
+    return start
 
 
 def _parse(text: str) -> Unit | None:
