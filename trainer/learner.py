@@ -19,7 +19,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainer import checkpoint
 from trainer.algorithms import Signals, credit_factors, mix_at
+from trainer.checkpoint import Checkpoint
 from trainer.losses import clipped_surrogate, importance_weights, token_scales
 from trainer.masters import Masters
 from trainer.packing import Pack, pack, shares
@@ -217,6 +219,27 @@ class Learner:
         torch.set_rng_state(tensors["rng.cpu"].cpu())
         if "rng.cuda" in tensors and self.policy.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"].cpu(), self.policy.device)
+
+    def save(
+        self, root: str | Path, *, step: int, cursor: dict[str, Any], keep: int
+    ) -> Checkpoint | None:
+        """Write a checkpoint of `step` done steps; rank 0 alone, None elsewhere. See checkpoint.save."""
+        if rank() != 0:
+            return None
+        tensors, data = self.state()
+        return checkpoint.save(
+            root,
+            step=step,
+            policy=self.policy,
+            tensors=tensors,
+            data=data,
+            cursor=cursor,
+            keep=keep,
+        )
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Continue from a checkpoint, bit for bit. Raises CheckpointError or LearningError."""
+        self.restore(*saved.load())
 
     def _learning_rate(self, step: int) -> float:
         warm = self.spec.warmup_steps
