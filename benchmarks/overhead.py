@@ -141,6 +141,8 @@ class Raw:
 
 async def compare(arguments: argparse.Namespace) -> list[tuple[float, float]]:
     """(raw, ours) tokens per second of each round, after one warm-up round of both."""
+    # Ray reads these when it is imported.
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
@@ -148,7 +150,6 @@ async def compare(arguments: argparse.Namespace) -> list[tuple[float, float]]:
     env = compute_env(arguments.threads)
     peer = Raw(arguments, env)
     with tempfile.TemporaryDirectory(prefix="strop-bench-") as folder:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         ray.init(
             address="local", num_cpus=arguments.threads, include_dashboard=False, _temp_dir=folder,
             log_to_driver=False, configure_logging=False,
@@ -161,7 +162,7 @@ async def compare(arguments: argparse.Namespace) -> list[tuple[float, float]]:
                 gpu_memory_utilization=0.9, compile=False,
             )  # fmt: skip
             actor = ray.remote(RolloutEngine)
-            engine = actor.options(runtime_env={"env_vars": env}).remote(options)
+            engine: Any = actor.options(runtime_env={"env_vars": env}).remote(options)
             await engine.start.remote()
             await engine.load_weights.remote(*publication(model))
             inputs = [np.asarray(ids, np.int32) for ids in prompts(model, arguments.groups)]
@@ -190,7 +191,7 @@ async def compare(arguments: argparse.Namespace) -> list[tuple[float, float]]:
 
 def main() -> None:
     """Parse the arguments, run the rounds, print the median ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--groups", type=int, default=32)
     parser.add_argument("--group-size", type=int, default=8)

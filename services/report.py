@@ -83,7 +83,7 @@ class Digest:
             return f"Held-out accuracy rose by {size} points {on}, beyond its 95 % interval."
         if gain["high"] < 0:
             return f"Held-out accuracy fell by {size} points {on}, beyond its 95 % interval."
-        return f"Held-out accuracy changed by {size} points {on}: within its 95 % interval."
+        return f"Held-out accuracy changed by {size} points {on}: no more than chance explains."
 
 
 def digest(job: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Digest:

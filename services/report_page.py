@@ -43,7 +43,7 @@ p { margin: 6px 0; } .soft { color: var(--soft); } .small { font-size: .875rem; 
 .tile { padding: 12px 16px; } .tile b { display: block; font-size: 1.18rem; line-height: 1.4; white-space: nowrap; }
 .card { padding: 16px; margin: 12px 0; }
 .wide { overflow-x: auto; }
-svg { display: block; width: 100%; height: auto; }
+svg { display: block; width: 100%; min-width: 560px; height: auto; }
 svg .grid { stroke: var(--rule); } svg .tick { fill: var(--soft); font-size: 12px; }
 svg .name { font-size: 12.5px; font-weight: 600; }
 svg .whisker line { stroke: var(--up); stroke-width: 2; }
@@ -109,7 +109,7 @@ seed {{ report.job.seed }}</p>
 
 {% if report.steps %}
 <h2>Reward</h2>
-<div class="card">{{ chart }}
+<div class="card"><div class="wide">{{ chart }}</div>
 <p class="small soft">Mean reward of the rollouts of each step. Circles are held-out accuracy
 with its 95 % interval.</p></div>
 {% endif %}

@@ -79,6 +79,11 @@ class RayTiers:
         self._rollout = Replicas([], 1)
         self._verifier = Replicas([], 1)
 
+    @property
+    def engines(self) -> list[Any]:
+        """The rollout actors."""
+        return self._rollout.actors
+
     async def start(self) -> None:
         """Place every actor and load every model, side by side."""
         job, tiers = self._job, self._job.tiers

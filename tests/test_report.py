@@ -117,7 +117,7 @@ def test_accuracy_is_before_and_after_in_all_and_by_verifier() -> None:
     [
         ((0.15, 0.08, 0.22), "rose by +15.0 [+8.0, +22.0] points on 240 held-out tasks, beyond"),
         ((-0.1, -0.2, -0.01), "fell by -10.0"),
-        ((0.05, -0.01, 0.1), "within its 95 % interval"),
+        ((0.05, -0.01, 0.1), "no more than chance explains"),
     ],
 )
 def test_the_verdict_claims_only_what_the_interval_allows(

@@ -110,9 +110,9 @@ _LABEL = re.compile(
     r"(?:\\?[a-zA-Z]+(?:_\{?\w+\}?)?'?(?:\([a-zA-Z](?:,\s*[a-zA-Z])*\))?|[a-zA-Z ]+)"
 )
 _MEMBERSHIP = re.compile(r"^[a-zA-Z]\s*\\in(?![a-zA-Z])\s*")
-_RELATION = re.compile(
-    r"[<>]|\\(?:le|ge|ne|cap|setminus|subset|subseteq|in|notin|equiv|approx|to|Rightarrow|mathbb"
-    r"|emptyset|varnothing)(?![a-zA-Z])"
+_RELATIONS = (
+    *("<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\notin", r"\cap", r"\setminus", r"\subset"),
+    *(r"\subseteq", r"\equiv", r"\approx", r"\Rightarrow", r"\mathbb"),
 )
 _EMPTY_SET = re.compile(r"\\(?:emptyset|varnothing)|\\\{\s*\\\}|∅")
 _CONJUNCTION = re.compile(r"\s*(?:\\text\{\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+(?=\S))\s*")
@@ -204,12 +204,13 @@ def _read(text: str, depth: int) -> Answer:
         if opening == "{" and closing == "}":
             return replace(_read(inside, depth + 1), text=text)
     sides = split(text, "=")
-    if len(sides) > 1 and not _RELATION.search(text):
+    related = len(split(text, *_RELATIONS)) > 1
+    if len(sides) > 1 and not related:
         left, right = sides[0], sides[-1]
         labelled = _LABEL.fullmatch(_TEXT.sub(r"\1", left)) is not None
         side = Name(left) if labelled else _read(left, depth + 1)
         return Equation(text, side, _read(right, depth + 1), labelled)
-    if _RELATION.search(text):
+    if related:
         _refuse_prose(text)
         return Relation(text)
     ratio = split(text, ":")

@@ -107,7 +107,7 @@ class _Parser:
             raise TooLargeError(f"an expression nested more than {MAX_DEPTH} deep")
         value = self.signed()
         while self.peek() in ("+", "-"):
-            value = value + self.product() if self.take() == "+" else value - self.product()
+            value = value + self.signed() if self.take() == "+" else value - self.signed()
         self.depth -= 1
         return value
 

@@ -66,7 +66,9 @@ class Tag(_Where):
 
     kind: Literal["tag"] = "tag"
     tag: str = Field(
-        "answer", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Name between the brackets."
+        default="answer",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="Name between the brackets.",
     )
 
 

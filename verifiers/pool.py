@@ -147,6 +147,16 @@ class WorkerPool:
         """Process ids of the workers at this moment."""
         return [worker.process.pid for worker in self._workers]
 
+    @property
+    def busy(self) -> int:
+        """Workers that are judging at this moment."""
+        return sum(worker.state == "busy" for worker in self._workers)
+
+    @property
+    def queued(self) -> int:
+        """Cases that wait for a worker, those of blocked callers included."""
+        return len(self._queue) + len(self._waiting)
+
     def close(self) -> None:
         """End every worker. Cases that were not judged fail with PoolError. Idempotent."""
         self._shut("the pool was closed")
@@ -278,7 +288,10 @@ class WorkerPool:
         if worker.state == "starting":
             self._failed_starts += 1
             if self._failed_starts >= MAX_FAILED_STARTS:
-                raise PoolError(f"verifier workers do not start: {ending}")
+                raise PoolError(
+                    f"verifier workers do not start within {self._start_s:g} s "
+                    f"and {self._limits.memory // 2**20} MiB: {ending}"
+                )
         self.replaced += 1
         self._start(selector)
 

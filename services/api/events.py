@@ -24,9 +24,6 @@ async def server_sent(
 ) -> AsyncIterator[bytes]:
     """The events on the wire, with a comment whenever none came for `keepalive_seconds`."""
     waiting: asyncio.Future[Event] | None = None
-    import time,sys
-    me=id(events)
-    print(time.time(), me,"begin",file=sys.stderr,flush=True)
     try:
         while True:
             waiting = waiting or asyncio.ensure_future(anext(events))
@@ -46,10 +43,6 @@ async def server_sent(
             yield format_sse_event(
                 id=str(event.id), data_str=EventObject.of(event).model_dump_json()
             )
-    except BaseException as e:
-        print(time.time(), me,"exc",repr(e),waiting,file=sys.stderr,flush=True)
-        raise
     finally:
-        print(time.time(), me,"finally",waiting,file=sys.stderr,flush=True)
         if waiting is not None:
             waiting.cancel()

@@ -1,0 +1,163 @@
+"""The real tiers on a tiny random model: Ray actors, vLLM, the verifier pool, the learner."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from services.config import JobSpec
+from services.pipeline import Judged, side_by_side
+from services.tiers import RayTiers
+from services.traces import read_step, step_paths
+from tests.ray_cluster import local_ray
+from tests.tiny_model import make_tiny_model
+from trainer.privileged import student_prompt
+from trainer.records import Privileged, Task
+
+TASKS = [
+    Task(
+        f"t{n}",
+        ({"role": "user", "content": f"{n} + {n} = ?"},),
+        {"kind": "math", "answer": str(2 * n)},
+        Privileged(answer=str(2 * n)),
+    )
+    for n in range(3)
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with local_ray(cpus=2):
+        yield
+
+
+def job(model: Path, **changes: Any) -> JobSpec:
+    return JobSpec.model_validate(
+        {
+            "model": {"path": str(model), "dtype": "float32", "max_length": 128},
+            "tasks": {"train": "unused.jsonl"},
+            "algorithm": {"kind": "rlsd"},
+            "privileged": {"kind": "answer"},
+            "sampling": {"group_size": 4, "groups_per_step": 3, "max_tokens": 8},
+            "optimizer": {"learning_rate": 1e-2, "microbatch_tokens": 256},
+            "engine": {"kv_cache_gib": 0.05, "max_sequences": 16},
+            "tiers": {
+                "rollout": {"cpus": 0.5},
+                "teacher": {"cpus": 0.5},
+                "trainer": {"cpus": 0.5},
+                "verifier": {"cpus": 0.5},
+            },
+            **changes,
+        }
+    )
+
+
+def scored(judged: Judged, scores: list[float]) -> Judged:
+    """The same group with verdicts of our choosing, so that a random model has contrast."""
+    verdicts = ray.get(judged.verdicts)
+    changed = tuple(
+        type(v)(score, "correct" if score else "wrong")
+        for v, score in zip(verdicts, scores, strict=True)
+    )
+    return Judged(judged.rolled, ray.put(changed), tuple(scores), tuple(v.status for v in changed))
+
+
+def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
+    cluster: None, tmp_path: Path
+) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    prompts = {task.id: student_prompt(task, tokenizer) for task in TASKS}
+    spec = job(model)
+    probe = prompts["t1"].tolist()
+
+    async def run() -> tuple[Any, list[Judged], dict[str, float], np.ndarray, str]:
+        tiers = RayTiers(spec, model, tmp_path / "job", prompts)
+        try:
+            await tiers.start()
+            await tiers.publish(0, to_teacher=True)
+            rolled = await side_by_side(tiers.generate(task, 4) for task in TASKS)
+            judged = await side_by_side(tiers.verify(group) for group in rolled)
+            groups = [scored(group, [1.0, 0.0, 0.0, 1.0]) for group in judged]
+            evidence = await tiers.score(groups)
+            metrics = await tiers.learn(groups, evidence, 0)
+            metrics |= await tiers.publish(1, to_teacher=False)
+            after = await tiers.generate(TASKS[0], 2)
+            engine = tiers.engines[0]
+            logprobs = await engine.prompt_logprobs.remote(probe)
+            return after, judged, metrics, logprobs, await tiers.checkpoint(1, {"position": 3})
+        finally:
+            await tiers.stop()
+
+    after, judged, metrics, logprobs, saved = asyncio.run(run())
+
+    assert after.version == 1
+    assert {status for group in judged for status in group.statuses} <= {
+        "wrong",
+        "malformed",
+        "correct",
+    }
+    assert metrics["grad_norm"] > 0
+    assert metrics["canary_gap"] < 1e-3
+    assert metrics["engine_mismatch"] < 1e-3, "in float32 the engine's log-probs are the learner's"
+
+    trained: Any = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
+    start: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+
+    def direct(policy: Any) -> np.ndarray:
+        with torch.no_grad():
+            logits = policy(torch.tensor([probe])).logits[0, :-1]
+        return logits.log_softmax(-1).gather(-1, torch.tensor(probe[1:])[:, None])[:, 0].numpy()
+
+    assert np.abs(logprobs - direct(trained)).max() < 1e-3
+    assert np.abs(logprobs - direct(start)).max() > 1e-2, "one step must have moved the weights"
+
+    (path,) = step_paths(tmp_path / "job" / "traces")
+    trace = read_step(path)
+    assert [group.task.id for group in trace.groups] == ["t0", "t1", "t2"]
+    assert trace.teacher_logprobs is not None
+    assert trace.credit is not None
+    assert trace.student_logprobs is not None
+    sign = np.sign(
+        np.concatenate(
+            [
+                np.repeat(g.advantages, [len(r.completion_ids) for r in g.rollouts])
+                for g in trace.groups
+            ]
+        )
+    )
+    assert (np.sign(trace.credit) == sign).all()
+
+
+def test_a_worker_error_reaches_the_caller_with_its_reason(cluster: None, tmp_path: Path) -> None:
+    from trainer.group import GroupFailed, LearnerGroup, Placement
+
+    class Breaking:
+        def __init__(self, config: str) -> None:
+            self.config = config
+
+        def double(self, number: int) -> int:
+            return 2 * number
+
+        def fail(self) -> None:
+            raise ValueError(f"{self.config} is broken")
+
+        def close(self) -> None:
+            pass
+
+    async def run() -> None:
+        group = LearnerGroup(Breaking, "gearbox", Placement(workers=2, cpus=0.5), str(tmp_path))
+        try:
+            assert await group.call("double", 21, timeout=120) == [42, 42]
+            with pytest.raises(GroupFailed, match="gearbox is broken"):
+                await group.call("fail", timeout=120)
+        finally:
+            await group.close(10)
+
+    asyncio.run(run())
