@@ -1,0 +1,91 @@
+"""Specs: what is refused, and that what is accepted survives as data."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifiers.spec import ADAPTER, SpecError, dump_spec, parse_spec
+
+MINIMAL = [
+    {"kind": "math", "answer": "\\frac{1}{2}"},
+    {"kind": "schema", "schema": {"type": "object"}, "expected": {}},
+    {"kind": "schema", "schema": True},
+    {"kind": "choice", "answer": "B", "choices": ["Rome", "Paris"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"kind": "mth", "answer": "1"}, "the kinds are math, schema, choice"),
+        ({"answer": "1"}, "kind: None is no verifier"),
+        ({"kind": "math"}, "answer: Field required"),
+        ({"kind": "math", "answer": 3}, "answer: Input should be a valid string"),
+        ({"kind": "math", "answer": "  "}, "answer: '  ' is empty"),
+        ({"kind": "math", "answer": "\\frac{1"}, "unbalanced braces"),
+        ({"kind": "math", "answer": "1", "tolerance": 2}, "tolerance: Extra inputs"),
+        ({"kind": "math", "answer": "1", "extract": {"kind": "guess"}}, "extract"),
+        ({"kind": "math", "answer": "1", "extract": {"kind": "json_path", "path": "a"}}, "path"),
+        ({"kind": "math", "answer": "1", "extract": {"kind": "tag", "tag": "a b"}}, "tag"),
+        ({"kind": "schema"}, "schema: Field required"),
+        ({"kind": "schema", "schema": {"type": "objekt"}}, "objekt"),
+        ({"kind": "schema", "schema": {"$schema": "urn:no-such-draft"}}, "schema"),
+        ({"kind": "schema", "schema": {"$ref": "http://127.0.0.1:9/x"}}, "127.0.0.1"),
+        ({"kind": "schema", "schema": {"$ref": "file:///etc/passwd"}}, "file:///etc/passwd"),
+        ({"kind": "schema", "schema": {"type": "string"}, "expected": 1}, "expected: does not fit"),
+        ({"kind": "choice", "answer": "C", "choices": ["x", "y"]}, "letter from A to B"),
+        ({"kind": "choice", "answer": "A", "choices": ["only"]}, "choices"),
+        ({"kind": "choice", "answer": "A", "choices": ["same", "Same "]}, "the same text"),
+        ({"kind": "choice", "answer": "A", "choices": ["B", "A"]}, "neither a letter"),
+    ],
+)
+def test_a_bad_spec_is_refused_with_the_name_of_the_field(data: dict[str, object], says: str):
+    with pytest.raises(SpecError) as refusal:
+        parse_spec(data)
+    assert says in str(refusal.value)
+
+
+def test_every_wrong_field_is_named_at_once():
+    with pytest.raises(SpecError) as refusal:
+        parse_spec({"kind": "choice", "answer": 1, "choices": "AB", "extra": 0})
+    assert all(name in str(refusal.value) for name in ("answer", "choices", "extra"))
+
+
+@pytest.mark.parametrize("data", MINIMAL)
+def test_a_spec_survives_as_json(data: dict[str, object]):
+    spec = parse_spec(data)
+    assert dump_spec(spec) == data
+    assert parse_spec(json.loads(json.dumps(dump_spec(spec)))) == spec
+
+
+def test_an_expected_null_is_a_value_and_an_absent_one_is_none():
+    absent = parse_spec({"kind": "schema", "schema": {}})
+    null = parse_spec({"kind": "schema", "schema": {}, "expected": None})
+    assert "expected" not in dump_spec(absent)
+    assert dump_spec(null)["expected"] is None
+
+
+def test_specs_do_not_change():
+    spec = parse_spec({"kind": "math", "answer": "1"})
+    with pytest.raises(ValueError, match="frozen"):
+        spec.answer = "2"  # type: ignore[misc,union-attr]
+
+
+def test_the_json_schema_documents_every_kind_and_the_fixed_names():
+    definitions = ADAPTER.json_schema()["$defs"]
+    assert set(definitions["SchemaSpec"]["properties"]) == {
+        "kind", "schema", "expected", "extract",
+    }  # fmt: skip
+    assert set(definitions["ChoiceSpec"]["required"]) == {"answer", "choices"}
+    assert set(definitions["MathSpec"]["properties"]) == {"kind", "answer", "extract"}
+
+
+@given(st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=4))
+def test_any_data_is_a_spec_or_a_spec_error(data: dict[str, str]):
+    for kind in ("math", "schema", "choice"):
+        try:
+            parse_spec({**data, "kind": kind})
+        except SpecError:
+            continue
