@@ -21,7 +21,7 @@ def judge(spec: ChoiceSpec, completion: str) -> Verdict:
         return Verdict(0.0, "malformed", evidence | {"reason": clip(str(error))})
     said = extraction.answers
     evidence["found"] = extraction.where
-    if extraction.where == "text":
+    if extraction.where == "unmarked":
         whole = named(said[0], spec.choices) if "\n" not in said[0] else set[int]()
         options = whole or named(said[0].splitlines()[-1], spec.choices)
     else:

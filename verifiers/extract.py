@@ -101,10 +101,12 @@ class Extraction:
     """Every final answer that was found, in order and without repetition, and how.
 
     `where` is the kind that found them; under `final` it is `boxed`, `hashes`, `phrase`,
-    or `text` when nothing marks an answer and `answers` is the whole text.
+    or `unmarked` when nothing marks an answer and `answers` is the whole text.
     """
 
-    where: Literal["boxed", "hashes", "phrase", "text", "fenced_block", "tag", "json_path"]
+    where: Literal[
+        "boxed", "hashes", "phrase", "unmarked", "fenced_block", "tag", "text", "json_path"
+    ]
     answers: tuple[str, ...]
 
 
@@ -145,7 +147,7 @@ def _final(text: str) -> Extraction:
         return Extraction("hashes", _found(hashes, ""))
     if phrases := _phrases(text):
         return Extraction("phrase", _found(phrases, ""))
-    return Extraction("text", (text.strip(),))
+    return Extraction("unmarked", (text.strip(),))
 
 
 def _found(candidates: list[str], otherwise: str) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class _Symbolic:
 
 
 def _read(gold: Answer, text: str, extraction: Extraction) -> Answer:
-    if extraction.where == "text":
+    if extraction.where == "unmarked":
         return _read_unmarked(gold, text)
     if extraction.where == "phrase":
         return _read_phrase(gold, text)

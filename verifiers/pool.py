@@ -348,6 +348,8 @@ class WorkerPool:
                 self._ready.set_result(None)
         elif "verdict" in message:
             job.future.set_result(Verdict(**message["verdict"]))
+            if message.get("last"):
+                self._replace(selector, worker)
         else:
             self._fault(job, str(message.get("error", "a message without a verdict")))
 

@@ -68,9 +68,9 @@ def _serve(message: dict[str, Any], cpu_s: float) -> None:
         return
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-    _send({"verdict": asdict(verdict), "cpu_s": time.process_time()})
-    if out_of_memory:  # a heap in this state is not handed to the next job
-        sys.exit(1)
+    # A heap that was full is not handed to the next job.
+    last = {"last": True} if out_of_memory else {}
+    _send({"verdict": asdict(verdict), "cpu_s": time.process_time(), **last})
 
 
 def _allow_cpu(seconds: float) -> None:

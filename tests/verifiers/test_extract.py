@@ -32,7 +32,7 @@ from verifiers.extract import (
         ("The final answer is:\n\n\\[ 12 \\]\n", "phrase", ("\\[ 12 \\]",)),
         ("The correct answer is option B", "phrase", ("option B",)),
         ("Answer: 3. Answer: 4", "phrase", ("3", "4")),
-        ("so it is 12", "text", ("so it is 12",)),
+        ("so it is 12", "unmarked", ("so it is 12",)),
     ],
 )
 def test_final_takes_the_first_mark_that_occurs(

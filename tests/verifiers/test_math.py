@@ -127,6 +127,9 @@ def test_evidence_shows_what_was_compared_and_is_capped():
 def test_a_named_extraction_is_the_only_place_looked_at():
     spec = parse_spec({"kind": "math", "answer": "12", "extract": {"kind": "boxed"}})
     assert judge(spec, "The answer is 12.").status == "malformed"
+    spec = parse_spec({"kind": "math", "answer": "12", "extract": {"kind": "text"}})
+    assert judge(spec, " 12 ").status == "correct"
+    assert judge(spec, "It must be 12").status == "wrong"
     spec = parse_spec(
         {"kind": "math", "answer": "12", "extract": {"kind": "json_path", "path": "$.n"}}
     )
