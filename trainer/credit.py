@@ -77,9 +77,7 @@ def token_weights(
     return factors
 
 
-def contrastive_weights(
-    advantages: Tensor, evidence: Tensor, *, mix: float, clip: float
-) -> Tensor:
+def contrastive_weights(advantages: Tensor, evidence: Tensor, *, mix: float, clip: float) -> Tensor:
     """Factor of each token when evidence is a right answer's minus a wrong answer's.
 
     The same equation as `token_weights`, for every token: as published it knows neither

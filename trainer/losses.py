@@ -45,9 +45,7 @@ def token_scales(
     return np.repeat(scales, lengths).astype(np.float32)
 
 
-def importance_weights(
-    old_logprobs: Tensor, engine_logprobs: Tensor, *, cap: float
-) -> Tensor:
+def importance_weights(old_logprobs: Tensor, engine_logprobs: Tensor, *, cap: float) -> Tensor:
     """Truncated importance weight min(p_learner / p_engine, cap) of each token, detached.
 
     The engine sampled with its own numerics (and perhaps older weights); the learner's

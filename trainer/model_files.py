@@ -32,6 +32,8 @@ def looks_like_model(path: str | Path) -> str | None:
         return f"{folder}/config.json names no model_type"
     if not any(folder.glob("*.safetensors")):
         return f"{folder} has no *.safetensors weights (other formats are not loaded)"
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
         return f"{folder} has no tokenizer (tokenizer.json)"
     return None

@@ -61,7 +61,9 @@ def check(
     if len(lengths) == 0 or len(lengths) != len(prompt_lengths):
         raise ValueError(f"{len(lengths)} lengths and {len(prompt_lengths)} prompt lengths")
     if int(np.sum(lengths)) != len(tokens):
-        raise ValueError(f"lengths sum to {int(np.sum(lengths))}, but there are {len(tokens)} tokens")
+        raise ValueError(
+            f"lengths sum to {int(np.sum(lengths))}, but there are {len(tokens)} tokens"
+        )
     faulty = np.flatnonzero((prompt_lengths < 1) | (lengths <= prompt_lengths))
     if len(faulty):
         s = int(faulty[0])

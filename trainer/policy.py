@@ -32,7 +32,12 @@ SHORT = 512
 
 # Settings that change logits after the projection we compute ourselves. A model that uses
 # one would be scored wrongly and silently, so it is refused.
-UNSUPPORTED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale", "output_multiplier")
+UNSUPPORTED_LOGITS = (
+    "final_logit_softcapping",
+    "logits_scaling",
+    "logit_scale",
+    "output_multiplier",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +246,9 @@ class Policy:
             own[name].copy_(value)
             missing.discard(name)
         if missing:
-            raise ModelError(f"{self.folder}: {len(missing)} weight(s) missing: {sorted(missing)[:3]}")
+            raise ModelError(
+                f"{self.folder}: {len(missing)} weight(s) missing: {sorted(missing)[:3]}"
+            )
 
 
 def _load(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -260,13 +267,17 @@ def _load(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder} cannot be loaded as a causal language model: {error}") from error
+        raise ModelError(
+            f"{folder} cannot be loaded as a causal language model: {error}"
+        ) from error
     module, report = loaded
     absent = sorted(report["missing_keys"])
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} weight(s), e.g. {absent[0]}")
     if not isinstance(module.get_output_embeddings(), torch.nn.Linear):
-        raise ModelError(f"{folder}: {type(module).__name__} has no linear output layer to score with")
+        raise ModelError(
+            f"{folder}: {type(module).__name__} has no linear output layer to score with"
+        )
     for name in UNSUPPORTED_LOGITS:
         if getattr(module.config, name, None) not in (None, 1, 1.0):
             raise ModelError(f"{folder}: {name} changes its logits in a way that is not supported")

@@ -12,7 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainer.logprobs import chunk_tokens, token_logprobs
 
 
-def naive(hidden: Tensor, head: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def naive(
+    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     logits = (hidden @ head.t()).float() / temperature
     table = logits.log_softmax(-1)
     chosen = table.gather(-1, targets[:, None]).squeeze(-1)

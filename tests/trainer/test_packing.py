@@ -44,7 +44,9 @@ def test_the_rows_of_each_sequence_spell_it_out(
     for part in pack(tokens, lengths, prompts, budget=budget):
         bounds = offsets(part.lengths)
         assert np.array_equal(part.rows[part.places], np.arange(len(part.tokens)))
-        assert np.array_equal(part.tokens[part.predictors + 0][:1], part.tokens[part.predictors[:1]])
+        assert np.array_equal(
+            part.tokens[part.predictors + 0][:1], part.tokens[part.predictors[:1]]
+        )
         seen = 0
         for i in range(len(part.lengths)):
             rows = part.rows[bounds[i] : bounds[i + 1]]
@@ -52,7 +54,9 @@ def test_the_rows_of_each_sequence_spell_it_out(
             assert np.array_equal(part.positions[rows], np.arange(len(rows)))
             count = int(lengths[s] - prompts[s])
             assert np.array_equal(part.predictors[seen : seen + count], rows[prompts[s] - 1 : -1])
-            assert np.array_equal(part.targets[seen : seen + count], part.tokens[rows[prompts[s] :]])
+            assert np.array_equal(
+                part.targets[seen : seen + count], part.tokens[rows[prompts[s] :]]
+            )
             seen, s = seen + count, s + 1
         completions += part.completions.tolist()
     assert s == len(lengths)

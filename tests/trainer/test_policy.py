@@ -150,9 +150,9 @@ def test_tied_weights_are_named_once_and_untied_ones_twice(tiny: Path, tmp_path:
 
 def test_weights_that_do_not_fit_are_refused_by_name(tiny: Path) -> None:
     policy = Policy(tiny)
-    with pytest.raises(ModelError, match="no.such.weight"):
+    with pytest.raises(ModelError, match=r"no\.such\.weight"):
         policy.load_weights([("no.such.weight", torch.zeros(1))])
-    with pytest.raises(ModelError, match=r"model.norm.weight of shape \(3,\)"):
+    with pytest.raises(ModelError, match=r"model\.norm\.weight of shape \(3,\)"):
         policy.load_weights([("model.norm.weight", torch.zeros(3))])
     with pytest.raises(ModelError, match="missing"):
         policy.load_weights([("model.norm.weight", torch.ones(64))])
