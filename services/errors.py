@@ -5,8 +5,6 @@ problem+json and the CLI into one line and exit status 2. A message says what wa
 with which value, where, and what to do. Knows nothing of HTTP.
 """
 
-
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -89,6 +89,7 @@ class _Local:
 
     def _start(self, stack: ExitStack, listener: socket.socket) -> Service:
         settings = self._settings
+        host, port = listener.getsockname()[:2]
         store_url = self._start_store(stack)
         self._ensure_key(store_url)
         environment = {**self._family.environment(), "STROP_REDIS_URL": store_url}
@@ -96,13 +97,13 @@ class _Local:
         # Ray starts while the API does; it must outlive the dispatcher, which is stopped first.
         ray = None if settings.ray_address else self._start_ray(stack)
         self._spawn("api", stack, environment, listener.fileno(), deadline=10)
+        listener.close()  # the API alone answers for it now
         if ray is not None:
             address = self._wait("ray", lambda: ray.address)
             self._tell(f"Ray is ready at {address}")
             environment |= {"STROP_RAY_ADDRESS": address, **ray.environment()}
         self._spawn("dispatcher", stack, environment, deadline=dispatcher.STOP_SECONDS + 10)
 
-        host, port = listener.getsockname()[:2]
         url = f"http://{_reachable(host)}:{port}"
         self._wait("api", lambda: _answers(f"{url}/readyz"))
         self._tell(f"API is ready at {url}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,8 @@ class LocalRay:
                     "RAY_START_HOOK": f"{__name__}.{loopback_only.__name__}",
                     "DASHBOARD_METRIC_PORT": "0",
                 },
+                # It must end its own: agents whose raylet is killed linger for a minute.
+                at_parents_death=signal.SIGTERM,
             ),
             folder,
             settings.ray_token_file,

@@ -1,8 +1,9 @@
 """Child processes with a known end: they die with their parent and leave nothing behind.
 
-A family is every process that carries one mark in its environment. Grandchildren that moved
-to another session or were adopted by init still carry it, so a family can be found and
-ended whole, and nobody else's processes are ever touched. Linux only (`/proc`, prctl).
+A family is every process that carries one mark in its environment, and all below them. The
+mark survives adoption by init; a process that overwrites its environment with a title, as
+Ray's workers do, is known by its parent or from an earlier look. So a family can be ended
+whole, and nobody else's processes are ever touched. Linux only (`/proc`, prctl).
 """
 
 from __future__ import annotations
@@ -23,11 +24,6 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
-    # SIGKILL: a parent that was killed cannot tidy up, and neither need its children.
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def spawn(
     command: Sequence[str],
     *,
@@ -35,13 +31,18 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Iterable[int] = (),
-    die_with_parent: bool = True,
+    at_parents_death: signal.Signals | None = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
     """Start a process of its own session, so that a Ctrl-C in the terminal spares it.
 
-    Its output is appended to `log`, which is for the owner alone. With `die_with_parent` the
-    kernel kills it when the calling thread ends.
+    Its output is appended to `log`, which is for the owner alone. The kernel sends it
+    `at_parents_death` when the calling thread ends, however it ends.
     """
+
+    def tie_to_parent() -> None:
+        if at_parents_death is not None:
+            _libc.prctl(_PR_SET_PDEATHSIG, at_parents_death)
+
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return subprocess.Popen(
@@ -53,7 +54,7 @@ def spawn(
             cwd=cwd,
             pass_fds=tuple(pass_fds),
             start_new_session=True,
-            preexec_fn=_die_with_parent if die_with_parent else None,
+            preexec_fn=tie_to_parent,
         )
     finally:
         os.close(descriptor)
@@ -78,23 +79,22 @@ class Family:
     """Every process started with `environment()`, and all their descendants."""
 
     mark: str
-    _seen: set[int] = field(default_factory=set[int])
+    _seen: set[psutil.Process] = field(default_factory=set[psutil.Process])
 
     def environment(self) -> dict[str, str]:
         """This process's environment with the family's mark."""
         return {**os.environ, _MARK: self.mark}
 
-    def members(self) -> list[psutil.Process]:
+    def members(self) -> set[psutil.Process]:
         """The living members, the calling process never among them."""
-        return [
-            process
-            for process in psutil.process_iter()
-            if process.pid != os.getpid() and self._carries_mark(process)
-        ]
+        found = {process for process in psutil.process_iter() if self._carries_mark(process)}
+        found |= {child for process in found for child in _descendants(process)}
+        self._seen |= found
+        return {p for p in self._seen if _lives(p) and p.pid != os.getpid()}
 
     def tidy(self) -> None:
         """Free what members left behind that have died since the last call."""
-        living = {process.pid for process in self.members()}
+        living = self.members()
         _unlink(_openmp_segments(self._seen - living))
         self._seen = living
 
@@ -104,7 +104,6 @@ class Family:
         Returns the process ids it had to kill.
         """
         members = self.members()
-        self._seen |= {process.pid for process in members}
         segments = set[Path]().union(*(_mapped_segments(process.pid) for process in members))
         for process in members:
             _signal(process, signal.SIGTERM)
@@ -121,12 +120,21 @@ class Family:
     def _carries_mark(self, process: psutil.Process) -> bool:
         try:
             entries = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-            return (
-                f"{_MARK}={self.mark}".encode() in entries
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
-        except (OSError, psutil.NoSuchProcess):
+        except OSError:
             return False  # gone, or somebody else's
+        return f"{_MARK}={self.mark}".encode() in entries
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _signal(process: psutil.Process, number: int) -> None:
@@ -152,6 +160,10 @@ def _mapped_segments(pid: int) -> set[Path]:
     }
 
 
-def _openmp_segments(dead: Iterable[int]) -> list[Path]:
+def _openmp_segments(dead: Iterable[psutil.Process]) -> list[Path]:
     """By these Intel's OpenMP registers a process; one that was killed leaves its own behind."""
-    return [path for pid in dead for path in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{pid}_*")]
+    return [
+        path
+        for process in dead
+        for path in Path("/dev/shm").glob(f"__KMP_REGISTERED_LIB_{process.pid}_*")
+    ]

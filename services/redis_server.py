@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import time
@@ -76,7 +77,7 @@ class EmbeddedValkey:
             log=log,
             cwd=folder,
             pass_fds=[lock],
-            die_with_parent=die_with_parent,
+            at_parents_death=signal.SIGKILL if die_with_parent else None,
         )
         server = cls(process, f"redis://:{password}@127.0.0.1:{port}/0", folder)
         try:

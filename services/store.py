@@ -7,10 +7,11 @@ means is for others to know.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -66,7 +67,7 @@ class Store:
         name = redacted(url)
         try:
             # Without retries: a wrong address is told at once.
-            probe = _client(url, timeout=5, retry=Retry(NoBackoff(), 0))
+            probe = _client(url, Retry(NoBackoff(), 0))
         except ValueError as error:
             raise StoreUnavailable(
                 f"{name} is not the address of a Redis server: it begins with redis://, "
@@ -78,7 +79,7 @@ class Store:
         if int(version.split(".")[0]) < 7:
             raise StoreUnavailable(f"{name} speaks Redis {version}; the store needs 7.0 or newer")
         retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 8)
-        return cls(_client(url, timeout=_TIMEOUT_SECONDS, retry=retry), name)
+        return cls(_client(url, retry), name)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -309,27 +310,28 @@ class Store:
     # Below: how the above is said to the server
 
     async def _jobs(self, ids: Sequence[str]) -> list[Job]:
-        with _reaching(self._url):
-            async with self._client.pipeline(transaction=False) as pipe:
-                for job_id in ids:
-                    pipe.hgetall(_job(job_id))
-                rows = cast("list[dict[str, str]]", await pipe.execute())
+        async with _reaching(self._url), self._client.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(_job(job_id))
+            rows = cast("list[dict[str, str]]", await pipe.execute())
         return [_job_of(row) for row in rows]
 
     async def _ask(self, *command: str | int) -> Any:
         return await _ask(self._client, self._url, *command)
 
     async def _run(self, script: AsyncScript, keys: list[str], args: list[str]) -> Any:
-        with _reaching(self._url):
+        async with _reaching(self._url):
             return await script(keys=keys, args=args)
 
 
-def _client(url: str, *, timeout: float, retry: Retry) -> Redis:
+def _client(url: str, retry: Retry) -> Redis:
+    # No socket_timeout: with one, the client sends through asyncio.wait_for, which before
+    # Python 3.12 loses a cancellation. `_reaching` has the deadline instead.
     return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         decode_responses=True,
         socket_connect_timeout=5,
-        socket_timeout=timeout,
+        socket_timeout=None,
         health_check_interval=30,
         max_connections=1024,
         retry=retry,
@@ -337,7 +339,7 @@ def _client(url: str, *, timeout: float, retry: Retry) -> Redis:
 
 
 async def _ask(client: Redis, url: str, *command: str | int) -> Any:
-    with _reaching(url):
+    async with _reaching(url):
         call = cast("Callable[..., Awaitable[Any]]", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
         return await call(*command)
 
@@ -352,11 +354,16 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
-@contextmanager
-def _reaching(url: str) -> Generator[None]:
+@asynccontextmanager
+async def _reaching(url: str) -> AsyncGenerator[None]:
     """Turn what the client raises for a lost or unwilling server into StoreUnavailable."""
     try:
-        yield
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailable(
+            f"the Redis server at {url} did not answer within {_TIMEOUT_SECONDS:.0f} s"
+        ) from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise StoreUnavailable(
             f"the Redis server at {url} does not answer ({_first_line(error)}); is it running?"

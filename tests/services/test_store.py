@@ -165,6 +165,17 @@ async def test_a_follower_sees_every_event_once_and_ends_with_the_job(store: Sto
     assert await asyncio.wait_for(follow(9999), 30) == []
 
 
+async def test_a_follower_can_be_cancelled_at_every_moment(store: Store) -> None:
+    job = await store.create_job(SPEC)
+    for turns in range(60):
+        waiting = asyncio.ensure_future(anext(store.follow(job.id, after=1)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait({waiting}, timeout=3)
+        assert done, f"the cancellation was lost after {turns} turns of the loop"
+
+
 async def test_jobs_are_paged_newest_first(store: Store) -> None:
     ids = [(await store.create_job(SPEC)).id for _ in range(5)][::-1]
     page, more = await store.list_jobs(limit=2)

@@ -1,0 +1,141 @@
+"""`strop up` as a user runs it: ready or one clear error, and nothing left in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+UP = [sys.executable, "-m", "services.cli", "up", "--json"]
+
+
+def environment(home: Path, **env: str) -> dict[str, str]:
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("STROP_")}
+    return {**mine, "STROP_HOME": str(home), "STROP_PORT": "0", "STROP_CPUS": "2", **env}
+
+
+class Up:
+    """A running `strop up`: what it printed, and every process below it."""
+
+    def __init__(self, process: subprocess.Popen[str], facts: dict[str, Any]) -> None:
+        self.process = process
+        self.facts = facts
+        self.below = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
+        self.ports = {
+            connection.laddr.port
+            for child in self.below
+            for connection in child.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+
+    def assert_gone(self) -> None:
+        _, alive = psutil.wait_procs(self.below, timeout=30)
+        assert alive == []
+        for port in self.ports:
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) != 0, port
+        for segment in Path("/dev/shm").iterdir():
+            assert not any(f"_{child.pid}_" in segment.name for child in self.below)
+
+
+@contextmanager
+def running(home: Path) -> Generator[Up]:
+    process = subprocess.Popen(
+        UP, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        yield Up(process, json.loads(line))
+    finally:
+        process.terminate()
+        process.communicate(timeout=120)
+
+
+def refused(home: Path, **env: str) -> str:
+    done = subprocess.run(
+        UP, env=environment(home, **env), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.timeout(600)
+def test_the_service_comes_up_private_survives_a_kill_and_leaves_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home) as first:
+        url, key_file = first.facts["url"], Path(first.facts["api_key_file"])
+        key = key_file.read_text()
+        for secret in (key_file, home / "ray_token", home / "valkey" / "url"):
+            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        headers = {"Authorization": f"Bearer {key}"}
+        listed = httpx.get(f"{url}/v1/fine_tuning/jobs", headers=headers)
+        assert listed.json()["data"] == []
+        metrics = httpx.get(f"{url}/metrics", headers=headers).text.splitlines()
+        assert "strop_dispatchers 1.0" in metrics
+        assert f"a service already runs on the data folder {home}" in refused(home)
+        command_lines = [" ".join(process.cmdline()) for process in first.below]
+        assert any("raylet" in line for line in command_lines)
+        assert not any(key in line for line in command_lines)
+        for process in first.below:
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    assert connection.laddr.ip.removeprefix("::ffff:") == "127.0.0.1"
+        ray_folder = Path((home / "ray_folder").read_text())
+        assert ray_folder.exists()
+        first.process.kill()  # the worst case: nobody is left to tidy up
+        first.assert_gone()
+
+    with running(home) as second:
+        assert not ray_folder.exists()
+        assert key_file.read_text() == key  # the store kept it
+        ray_folder = Path((home / "ray_folder").read_text())
+        second.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(120) == 0
+        second.assert_gone()
+    assert not ray_folder.exists()
+    assert not (home / "service.json").exists()
+    assert not (home / "valkey" / "url").exists()
+
+
+def test_a_port_in_use_is_one_clear_error_and_starts_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        began = time.time()
+        error = refused(tmp_path, STROP_PORT=str(port))
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in error
+    assert "STROP_PORT" in error
+    assert not (tmp_path / "valkey").exists()
+    assert not any(
+        process.info["create_time"] > began and "raylet" in (process.info["name"] or "")
+        for process in psutil.process_iter(["name", "create_time", "environ"])
+        if (process.info["environ"] or {}).get("STROP_HOME") == str(tmp_path)
+    )
+
+
+def test_an_unreachable_redis_is_one_clear_error_without_its_password(tmp_path: Path) -> None:
+    error = refused(tmp_path, STROP_REDIS_URL="redis://:secret@127.0.0.1:1/0")
+    assert "the Redis server at redis://127.0.0.1:1/0 does not answer" in error
+    assert "secret" not in error
+    assert not (tmp_path / "api_key").exists()
+
+
+def test_a_bad_variable_is_named(tmp_path: Path) -> None:
+    assert "STROP_CPUS is '0'" in refused(tmp_path, STROP_CPUS="0")

@@ -1,0 +1,37 @@
+"""The environment: what it may hold, and that what we ship holds nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from services.errors import BadSettings
+from services.settings import DEFAULT_PORT, Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_bad_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STROP_PORT", "many")
+    monkeypatch.setenv("STROP_MAX_RUNNING_JOBS", "0")
+    with pytest.raises(BadSettings, match=r"STROP_PORT is 'many'.*STROP_MAX_RUNNING_JOBS is '0'"):
+        load_settings()
+
+
+def test_passwords_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STROP_REDIS_URL", "redis://:hunter2@localhost")
+    monkeypatch.setenv("STROP_API_KEY", "strop_a_hunter2")
+    settings = load_settings()
+    assert "hunter2" not in f"{settings!r} {settings}"
+    assert settings.store_url == "redis://:hunter2@localhost"
+
+
+def test_the_compose_file_sets_only_what_exists_and_the_port_that_is_ours() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    service = compose["services"]["strop"]
+    known = {f"STROP_{name.upper()}" for name in Settings.model_fields}
+    assert set(service["environment"]) <= known
+    assert service["ports"] == [f"127.0.0.1:{DEFAULT_PORT}:{DEFAULT_PORT}"]
+    assert f":{DEFAULT_PORT}/" in " ".join(service["healthcheck"]["test"])
