@@ -49,6 +49,22 @@ class Service:
     home: Path
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One process of the service."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def last_words(self) -> str:
+        """How it ended."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = f": {lines[-1]}" if lines else ""
+        return f"ended by itself with status {self.process.returncode}{said} (see {self.log})"
+
+
 class _Stopped(Exception):
     """A signal asked the service to stop while it was starting."""
 
@@ -60,7 +76,7 @@ class _Local:
         self._settings = settings
         self._tell = tell
         self._asked = threading.Event()
-        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._parts: list[_Part] = []
         # The same for each run on a data folder, so that a run finds what a killed one left.
         home = str(settings.home.resolve())
         self._family = Family(hashlib.sha256(home.encode()).hexdigest()[:16])
@@ -82,10 +98,8 @@ class _Local:
                 return 0
             on_ready(service)
             dead = self._watch()
-            self._tell(
-                f"{dead} ended by itself; see {settings.logs_folder}" if dead else "stopping"
-            )
-            return 1 if dead else 0
+            self._tell("stopping" if dead is None else f"{dead.name} {dead.last_words}; stopping")
+            return 0 if dead is None else 1
 
     def _start(self, stack: ExitStack, listener: socket.socket) -> Service:
         settings = self._settings
@@ -119,7 +133,7 @@ class _Local:
             return self._settings.store_url
         server = EmbeddedValkey.start(self._settings.valkey_folder)
         stack.callback(server.stop)
-        self._parts["store"] = server.process
+        self._parts.append(_Part("store", server.process, server.log))
         self._tell("store is ready")
         return server.url
 
@@ -136,7 +150,7 @@ class _Local:
         ray = LocalRay.start(self._settings, self._family)
         logs = self._settings.logs_folder / "ray"
         stack.callback(ray.stop, self._family, logs, deadline=20)
-        self._parts["ray"] = ray.process
+        self._parts.append(_Part("ray", ray.process, ray.log))
         return ray
 
     def _spawn(
@@ -149,39 +163,40 @@ class _Local:
         deadline: float,
     ) -> None:
         """Start `services.<name>`; when all ends it has `deadline` seconds."""
+        log = self._settings.logs_folder / f"{name}.log"
         process = spawn(
             [sys.executable, "-m", f"services.{name}", *([] if fd is None else ["--fd", str(fd)])],
-            log=self._settings.logs_folder / f"{name}.log",
+            log=log,
             env=environment,
             pass_fds=[] if fd is None else [fd],
         )
         stack.callback(stop, process, deadline=deadline)
-        self._parts[name] = process
+        self._parts.append(_Part(name, process, log))
 
     def _wait(self, name: str, ready: Callable[[], T | None]) -> T:
         """What `ready` answers as soon as it is true. Raises CannotStart at the deadline."""
         deadline = time.monotonic() + _READY_SECONDS
-        log = self._settings.logs_folder / f"{name}.log"
         while time.monotonic() < deadline:
             if dead := self._dead():
-                log = self._settings.logs_folder / f"{dead}.log"
-                raise CannotStart(f"{dead} ended while it was starting: {_tail(log)} (see {log})")
+                raise CannotStart(f"{dead.name} {dead.last_words}")
             if value := ready():
                 return value
             if self._asked.wait(0.1):
                 raise _Stopped
-        raise CannotStart(f"{name} was not ready within {_READY_SECONDS:.0f} s; see {log}")
+        raise CannotStart(
+            f"{name} was not ready within {_READY_SECONDS:.0f} s; see {self._settings.logs_folder}"
+        )
 
-    def _watch(self) -> str | None:
-        """Wait for a signal; the name of a part that died instead."""
+    def _watch(self) -> _Part | None:
+        """Wait for a signal; a part that died instead."""
         while not self._asked.wait(_TIDY_SECONDS):
             if dead := self._dead():
                 return dead
             self._family.tidy()
         return None
 
-    def _dead(self) -> str | None:
-        return next((name for name, part in self._parts.items() if part.poll() is not None), None)
+    def _dead(self) -> _Part | None:
+        return next((part for part in self._parts if part.process.poll() is not None), None)
 
     @contextmanager
     def _signals(self) -> Generator[None]:
@@ -244,8 +259,3 @@ def _with_store(url: str, use: Callable[[Store], Awaitable[T]]) -> T:
             await store.close()
 
     return asyncio.run(session())
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

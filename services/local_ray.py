@@ -36,9 +36,12 @@ def loopback_only(ray_params: Any, head: bool) -> None:
 class LocalRay:
     """A head that is starting or runs; `address` is None until it can be reached."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, token_file: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], log: Path, folder: Path, token_file: Path
+    ) -> None:
         """Use `start`."""
         self.process = process
+        self.log = log
         self._folder = folder
         self._token_file = token_file
 
@@ -58,10 +61,11 @@ class LocalRay:
         ]
         if settings.cpus is not None:
             command.append(f"--num-cpus={settings.cpus}")
+        log = settings.logs_folder / "ray.log"
         return cls(
             spawn(
                 command,
-                log=settings.logs_folder / "ray.log",
+                log=log,
                 env={
                     **family.environment(),
                     **_client_environment(settings.ray_token_file),
@@ -71,6 +75,7 @@ class LocalRay:
                 # It must end its own: agents whose raylet is killed linger for a minute.
                 at_parents_death=signal.SIGTERM,
             ),
+            log,
             folder,
             settings.ray_token_file,
         )
@@ -96,7 +101,13 @@ class LocalRay:
 
 
 def _client_environment(token_file: Path) -> dict[str, str]:
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        # Despite its name the switch works everywhere: without it Ray replaces the loopback
+        # address it is given by the machine's own, where nobody listens.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
 
 
 def _remove(folder: Path) -> None:

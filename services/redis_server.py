@@ -46,6 +46,7 @@ class EmbeddedValkey:
         """Use `start`."""
         self.process = process
         self.url = url
+        self.log = folder / "valkey.log"
         self._folder = folder
 
     @classmethod
@@ -69,7 +70,8 @@ class EmbeddedValkey:
     def _start(cls, folder: Path, lock: int, die_with_parent: bool) -> EmbeddedValkey | None:
         """One attempt; None when somebody took the port in between."""
         port, password = _free_port(), secrets.token_urlsafe(32)
-        config, log = folder / "valkey.conf", folder / "valkey.log"
+        config = folder / "valkey.conf"
+        log = folder / "valkey.log"
         write_private(config, _CONFIG.format(port=port, password=password, folder=folder.resolve()))
         log.unlink(missing_ok=True)
         process = spawn(

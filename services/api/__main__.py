@@ -31,7 +31,6 @@ async def _serve(settings: Settings, listener: socket.socket | None) -> None:
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=STOP_SECONDS,
-            limit_concurrency=1000,
         )
         await uvicorn.Server(config).serve(sockets=None if listener is None else [listener])
     finally:

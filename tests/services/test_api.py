@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from services.api.events import server_sent
+from services.config import JobSpec
 from services.jobs import Event
 from tests.services.running import Api
 
@@ -160,6 +163,8 @@ async def test_every_bad_row_of_both_task_files_is_reported(api: Api, tmp_path: 
         b'{"method": {"type": "strop", "strop": {"model": 3, "tasks": []}}, "model": "a/b"}',
         b"[" * 60_000,
         b"\xff\xfe",
+        b'{"method": {"type": "strop", "strop": {"\\ud800": 1}}, "model": "\\ud800"}',
+        b'{"method": {"type": "strop", "strop": {"steps": NaN, "seed": 1e999}}}',
     ],
 )
 async def test_a_malformed_body_is_a_clear_4xx(api: Api, content: bytes) -> None:
@@ -170,6 +175,31 @@ async def test_a_malformed_body_is_a_clear_4xx(api: Api, content: bytes) -> None
         assert response.status_code in (400, 422)
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["error"]["message"]
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = sorted(JobSpec.model_fields)
+# Half of the keys are a spec's own, so that the values get a chance.
+SPEC = st.dictionaries(st.sampled_from(FIELDS) | st.text(), JSON, max_size=4)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(spec=SPEC, more=st.dictionaries(st.sampled_from(["model", "seed", "suffix", "x"]), JSON))
+def test_no_body_whatever_makes_the_service_fail(api: Api, spec: Any, more: Any) -> None:
+    form = {"method": {"type": "strop", "strop": spec}, **more}
+    headers = {"Authorization": f"Bearer {api.key}"}
+    response = httpx.post(f"{api.url}{JOBS}", json=form, headers=headers)
+    assert_problem(response, 422, "invalid_request", response.json()["errors"][0]["field"])
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -52,9 +52,9 @@ class Up:
 
 
 @contextmanager
-def running(home: Path) -> Generator[Up]:
+def running(home: Path, **env: str) -> Generator[Up]:
     process = subprocess.Popen(
-        UP, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        UP, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -113,6 +113,32 @@ def test_the_service_comes_up_private_survives_a_kill_and_leaves_nothing(tmp_pat
     assert not ray_folder.exists()
     assert not (home / "service.json").exists()
     assert not (home / "valkey" / "url").exists()
+
+
+@pytest.mark.parametrize("part", ["valkey-server", "services.api", "services.dispatcher"])
+def test_a_part_that_dies_takes_the_rest_down_with_it(tmp_path: Path, part: str) -> None:
+    # A Ray address that nobody uses before there is a job: saves the start of a cluster.
+    with running(tmp_path, STROP_RAY_ADDRESS="127.0.0.1:1") as service:
+        victim = next(p for p in service.below if part in " ".join(p.cmdline()))
+        victim.kill()
+        assert service.process.wait(120) == 1
+        service.assert_gone()
+        assert service.process.stderr is not None
+        assert "ended by itself with status -9" in service.process.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_starts_ends_it_cleanly(tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(UP, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "store is ready\n"
+    below = psutil.Process(process.pid).children(True)
+    process.send_signal(number)
+    assert process.wait(120) == 0
+    assert process.stderr.read().splitlines()[-1] == "stopped before it was ready"
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert alive == []
+    assert not Path((tmp_path / "ray_folder").read_text()).exists()
 
 
 def test_a_port_in_use_is_one_clear_error_and_starts_nothing(tmp_path: Path) -> None:
