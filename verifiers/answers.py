@@ -126,6 +126,14 @@ _SHORT_WORDS = frozenset((
 ))
 # fmt: on
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_TIMES = re.compile(  # between two numbers, where a variable would have no place
+    r"(?<=[\d)}%])\s*[xX]\s*(?=[\d.])|(?<=[\d)}%\w])\s+[xX]\s+(?=[\d.(]|\\frac)"
+    r"|(?<=[\d)}%])\s*\\text\{\s*[xX]\s*\}\s*(?=[\d.(]|\\frac)"
+)
+_OPERATOR = re.compile(r"\S\s*[-+*/]\s*\S")
+_COUNTED = re.compile(
+    r"(?<=[\d)}%])(?:\s+(?!(?:is|are|was|not|nor|no|or|and|but|if|than|never)\b)[a-zA-Z]{2,}){1,3}"
+)
 
 
 @lru_cache(maxsize=4096)
@@ -208,8 +216,13 @@ def _read(text: str, depth: int) -> Answer:
     if len(sides) > 1 and not related:
         left, right = sides[0], sides[-1]
         labelled = _LABEL.fullmatch(_TEXT.sub(r"\1", left)) is not None
-        side = Name(left) if labelled else _read(left, depth + 1)
-        return Equation(text, side, _read(right, depth + 1), labelled)
+        if labelled:
+            return Equation(text, Name(left), _read(right, depth + 1), True)
+        if expression.number(left) is not None:
+            right = _TIMES.sub("*", right)  # 36 = 9 x 4
+        worked = _worked_out(left, right)
+        side = _read(left, depth + 1) if worked is None else Scalar(left, worked)
+        return Equation(text, side, _read(right, depth + 1), False)
     if related:
         _refuse_prose(text)
         return Relation(text)
@@ -219,6 +232,35 @@ def _read(text: str, depth: int) -> Answer:
     if "\\pm" in text and text.count("\\pm") == 1:
         return _parts(text, "list", [text.replace("\\pm", "+"), text.replace("\\pm", "-")], depth)
     return _scalar(text)
+
+
+def _worked_out(working: str, result: str) -> Value | None:
+    """The value of a side that is arithmetic, with `x` as a times sign; None when it is none.
+
+    `5 apples + 3 apples = 8 apples` counts only because it is true: words beside numbers
+    may as well be a product of variables.
+    """
+    plain = _TIMES.sub("*", working)
+    if plain != working and (value := _number_of(plain)) is not None:
+        return value
+    if not words(working) or not _OPERATOR.search(plain):
+        return None
+    value, stated = _number_of(_without_words(plain)), _number_of(_without_words(result))
+    if value is None or stated is None or algebra.equal(value, stated) is not True:
+        return None
+    return value
+
+
+def _without_words(text: str) -> str:
+    return _COUNTED.sub("", _TEXT.sub(r" \1 ", text))
+
+
+def _number_of(text: str) -> Value | None:
+    try:
+        value = expression.parse(text.strip())
+    except (UnreadableError, AlgebraError):
+        return None
+    return None if algebra.approximate(value) is None else value
 
 
 def _parts(text: str, form: str, pieces: Sequence[str], depth: int) -> Parts:

@@ -22,6 +22,11 @@ _NUMBER = re.compile(
     r"(?:(?<![\w)\]}.])[-−])?[$£€]?(?:\\[dt]?frac\{\d+\}\{\d+\}|\d+\s+\d+/\d+"
     r"|(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|\.\d+)(?:\s*\\?%)?"
 )
+_WORKING = re.compile(  # 9 x 4 =, on the way to a result
+    r"(?:[(]*[$£€]?\d[\d,]*(?:\.\d+)?%?[)]*\s*(?:[-+*/x×·÷−]|\\times|\\cdot|\\div)\s*)+"
+    r"[(]*[$£€]?\d[\d,]*(?:\.\d+)?%?[)]*\s*=",
+    re.IGNORECASE,
+)
 _AFTERTHOUGHT = re.compile(
     r"[,;]?\s+(?:because|since|which|so|as|where|when|for|by|therefore|i\.e\.)\s|[,;:]\s+(?!and\b|or\b)(?=[a-z]{3})|\s\("
 )
@@ -102,7 +107,7 @@ def _read_phrase(gold: Answer, phrase: str) -> Answer:
         return Name(normalize(phrase))
     if _NEGATION.search(phrase):
         raise ExtractionError("the sentence says what the answer is not")
-    numbers = list(dict.fromkeys(_NUMBER.findall(head)))
+    numbers = list(dict.fromkeys(_NUMBER.findall(_WORKING.sub(" ", head))))
     if len(numbers) > 1:
         raise _HedgeError("several numbers where one answer was expected")
     if not numbers:

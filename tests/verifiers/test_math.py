@@ -111,6 +111,46 @@ def test_prose_is_read_as_a_person_reads_it(completion: str, expected: str):
     assert status("12", completion) == expected
 
 
+@pytest.mark.parametrize(
+    ("gold", "completion"),
+    [
+        ("36", "9 x 4 = 36"), ("36", "9x4=36"), ("36", "9 X 4 = 36"), ("36", "9 × 4 = 36"),
+        ("36", "The answer is 9 x 4 = 36."), ("36", "The answer is 9 * 4 = 36."),
+        ("36", "The answer is $9 x $4 = $36."), ("36", "\\boxed{9 \\times 4 = 36}"),
+        ("36", "\\boxed{9\\text{ x }4 = 36}"), ("72", "#### 9 x 4 x 2 = 72"), ("36", "36 = 9 x 4"),
+        ("14", "2 x (3 + 4) = 14"), ("14", "(3 + 4) x 2 = 14"), ("1.5", "0.5 x 3 = 1.5"),
+        ("72", "9 x 4 x 2 = 36 x 2 = 72"), ("36", "The answer is that he has 9 x 4 = 36 apples."),
+        ("8", "The answer is 5 apples + 3 apples = 8 apples."),
+        ("36", "The answer is 9 apples x $4 per apple = $36."),
+        ("5", "The answer is therefore 3 x 3 - 4 = 9 - 4 = 5."),
+    ],
+)  # fmt: skip
+def test_the_result_of_working_is_the_answer(gold: str, completion: str):
+    assert status(gold, completion) == "correct"
+    assert status(f"{gold}1", completion) == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("gold", "completion", "expected"),
+    [
+        ("36", "The answer is not 9 x 4 = 36.", "malformed"),
+        ("36", "The answer is 12 or 9 x 4 = 36.", "malformed"),
+        ("36", "The answer is 9 x 4 = 36 or 9 x 5 = 45.", "malformed"),
+        ("36", "The answer is 9 x 4 = 36. No, the answer is 9 x 5 = 45.", "malformed"),
+        ("36", "\\boxed{9 x 4 = 36} \\boxed{9 x 5 = 45}", "malformed"),
+        ("36", "9 x y = 36", "wrong"), ("4", "9 x = 4", "wrong"), ("12", "2xy = 12", "wrong"),
+        ("12", "3x = 12", "wrong"), ("7", "2x + 3 = 7", "wrong"), ("9", "36 = 9 x 4", "wrong"),
+        ("8", "5 apples + 3 pears = 9 fruits", "wrong"), ("x + 4 = 36", "9 x 4 = 36", "wrong"),
+        ("2x + 3 = 7", "2 x + 3 = 7", "correct"), ("x = 2", "2x + 3 = 7", "correct"),
+        ("y = 2x + 3", "y - 2x = 3", "correct"), ("x = 5", "5", "correct"),
+    ],
+)  # fmt: skip
+def test_an_equation_that_is_no_working_stays_an_equation(
+    gold: str, completion: str, expected: str
+):
+    assert status(gold, completion) == expected
+
+
 def test_boxes_that_together_are_the_list_asked_for_are_no_hedge():
     assert status("2, 3", "x=\\boxed{3} or x=\\boxed{2}") == "correct"
     assert status("2, 3", "x=\\boxed{3} or x=\\boxed{4}") == "wrong"
