@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from verifiers import choice, math, schema
-from verifiers.spec import AnySpec, ChoiceSpec, MathSpec, SchemaSpec
+from verifiers import choice, math, schema, text
+from verifiers.spec import AnySpec, ChoiceSpec, MathSpec, SchemaSpec, TextSpec
 from verifiers.verdict import Verdict
 
 MAX_COMPLETION = 4 * 2**20
@@ -39,3 +39,5 @@ def _judge(spec: AnySpec, completion: str) -> Verdict:
             return schema.judge(spec, completion)
         case ChoiceSpec():
             return choice.judge(spec, completion)
+        case TextSpec():
+            return text.judge(spec, completion)

@@ -34,7 +34,7 @@ _NEGATION = re.compile(r"\b(?:not|never|neither|nor|cannot|unknown)\b|n't\b", re
 _ALTERNATIVE = re.compile(r"\bor\b")
 
 
-class _HedgeError(ValueError):
+class HedgeError(ValueError):
     """Several different final answers."""
 
 
@@ -45,10 +45,10 @@ def judge(spec: MathSpec, completion: str) -> Verdict:
     try:
         extraction = extract(spec.extract, completion)
         evidence |= {"extracted": clip(" | ".join(extraction.answers)), "found": extraction.where}
-        answer = _one(gold, [_read(gold, text, extraction) for text in extraction.answers])
+        answer = final_answer(gold, extraction)
     except TooLargeError as error:
         return Verdict(0.0, "wrong", evidence | {"reason": f"out of bounds: {error}"})
-    except (ExtractionError, UnreadableError, _HedgeError, ValueError) as error:
+    except (ExtractionError, UnreadableError, HedgeError, ValueError) as error:
         return Verdict(0.0, "malformed", evidence | {"reason": clip(str(error))})
     evidence["extracted"] = clip(answer.text)
     symbolic = _Symbolic()
@@ -56,6 +56,15 @@ def judge(spec: MathSpec, completion: str) -> Verdict:
     if symbolic.asked:
         evidence["method"] = "symbolic"
     return Verdict(1.0, "correct", evidence) if correct else Verdict(0.0, "wrong", evidence)
+
+
+def final_answer(gold: Answer, extraction: Extraction) -> Answer:
+    """The one answer that was found, of the kind that the gold leads one to expect.
+
+    Raises ExtractionError, UnreadableError, TooLargeError, and HedgeError when several
+    different answers were found.
+    """
+    return _one(gold, [_read(gold, text, extraction) for text in extraction.answers])
 
 
 def read_gold(text: str) -> Answer:
@@ -109,7 +118,7 @@ def _read_phrase(gold: Answer, phrase: str) -> Answer:
         raise ExtractionError("the sentence says what the answer is not")
     numbers = list(dict.fromkeys(_NUMBER.findall(_WORKING.sub(" ", head))))
     if len(numbers) > 1:
-        raise _HedgeError("several numbers where one answer was expected")
+        raise HedgeError("several numbers where one answer was expected")
     if not numbers:
         raise ExtractionError("no answer in the sentence")
     return answers.read(numbers[0])
@@ -139,10 +148,10 @@ def _one(gold: Answer, found: Sequence[Answer]) -> Answer:
     if len(distinct) > 1:
         if isinstance(gold, Parts) and gold.unordered and len(distinct) == len(gold.items):
             return Parts(", ".join(a.text for a in distinct), "list", tuple(distinct))
-        raise _HedgeError(f"{len(distinct)} different final answers")
+        raise HedgeError(f"{len(distinct)} different final answers")
     (only,) = distinct
     if _is_hedge(only) and not isinstance(gold, Parts):
-        raise _HedgeError("alternatives where one answer was expected")
+        raise HedgeError("alternatives where one answer was expected")
     return only
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from verifiers import answers, choices, compiled_schema, strict_json
+from verifiers import answers, choices, compiled_schema, patterns, strict_json
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
 from verifiers.notation import balanced, normalize
@@ -112,13 +112,62 @@ class ChoiceSpec(_Spec):
         return self
 
 
-VerifierSpec = Annotated[MathSpec | SchemaSpec | ChoiceSpec, Field(discriminator="kind")]
-AnySpec = MathSpec | SchemaSpec | ChoiceSpec
+class TextSpec(_Spec):
+    """A text: equal to `answer`, near to `number`, or matched whole by `regex`."""
+
+    kind: Literal["text"] = "text"
+    answer: str | None = Field(
+        None, description="The text; runs of white space count as one space."
+    )
+    number: float | None = Field(
+        None, allow_inf_nan=False, description="The number; how near is set by the tolerances."
+    )
+    tolerance: float = Field(
+        0.0, ge=0.0, allow_inf_nan=False, description="Largest absolute error of a number."
+    )
+    relative_tolerance: float = Field(
+        0.0, ge=0.0, le=1.0, description="Largest error of a number as a share of `number`."
+    )
+    regex: str | None = Field(
+        None, description="A pattern in RE2 syntax, which must match the whole answer."
+    )
+    ignore_case: bool = Field(False, description="Whether upper and lower case are the same.")
+    extract: Extract = Field(Final(), description="Where the completion's answer is found.")
+
+    @property
+    def gold(self) -> str:
+        """What is asked for, as a person reads it."""
+        return self.answer or self.regex or str(self.number).removesuffix(".0")
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        asked = [name for name in ("answer", "number", "regex") if getattr(self, name) is not None]
+        if len(asked) != 1:
+            raise ValueError(
+                "text: give one of answer, number and regex, "
+                f"not {' and '.join(asked) if asked else 'none'}"
+            )
+        if self.answer is not None and not self.answer.strip():
+            raise ValueError("answer: an empty text would be right for nobody")
+        if self.number is None and self.model_fields_set & {"tolerance", "relative_tolerance"}:
+            raise ValueError("tolerance: only a number has one")
+        if self.number is not None and self.ignore_case:
+            raise ValueError("ignore_case: a number has no case")
+        if self.regex is not None:
+            try:
+                patterns.compile_pattern(self.regex, ignore_case=self.ignore_case)
+            except patterns.PatternError as error:
+                raise ValueError(f"regex: {error}") from None
+        return self
+
+
+VerifierSpec = Annotated[MathSpec | SchemaSpec | ChoiceSpec | TextSpec, Field(discriminator="kind")]
+AnySpec = MathSpec | SchemaSpec | ChoiceSpec | TextSpec
 
 ADAPTER: TypeAdapter[AnySpec] = TypeAdapter(VerifierSpec)
 """Validates any kind; `ADAPTER.json_schema()` documents them."""
 
-KINDS = ("math", "schema", "choice")
+KINDS = ("math", "schema", "choice", "text")
 
 
 def parse_spec(data: Mapping[str, Any]) -> AnySpec:

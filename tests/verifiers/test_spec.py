@@ -6,20 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.spec import ADAPTER, SpecError, dump_spec, parse_spec
+from verifiers.spec import ADAPTER, KINDS, SpecError, dump_spec, parse_spec
 
 MINIMAL = [
     {"kind": "math", "answer": "\\frac{1}{2}"},
     {"kind": "schema", "schema": {"type": "object"}, "expected": {}},
     {"kind": "schema", "schema": True},
     {"kind": "choice", "answer": "B", "choices": ["Rome", "Paris"]},
+    {"kind": "text", "answer": "Paris", "ignore_case": True},
+    {"kind": "text", "number": 3.14, "tolerance": 0.01},
+    {"kind": "text", "regex": "[a-z]+"},
 ]
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"kind": "mth", "answer": "1"}, "the kinds are math, schema, choice"),
+        ({"kind": "mth", "answer": "1"}, "the kinds are math, schema, choice, text"),
         ({"answer": "1"}, "kind: None is no verifier"),
         ({"kind": "math"}, "answer: Field required"),
         ({"kind": "math", "answer": 3}, "answer: Input should be a valid string"),
@@ -39,6 +42,17 @@ MINIMAL = [
         ({"kind": "choice", "answer": "A", "choices": ["only"]}, "choices"),
         ({"kind": "choice", "answer": "A", "choices": ["same", "Same "]}, "the same text"),
         ({"kind": "choice", "answer": "A", "choices": ["B", "A"]}, "neither a letter"),
+        ({"kind": "text"}, "give one of answer, number and regex, not none"),
+        ({"kind": "text", "answer": "a", "regex": "a"}, "not answer and regex"),
+        ({"kind": "text", "answer": "  "}, "answer: an empty text"),
+        ({"kind": "text", "answer": "a", "tolerance": 1}, "tolerance: only a number"),
+        ({"kind": "text", "number": 1, "ignore_case": True}, "ignore_case"),
+        ({"kind": "text", "number": float("nan")}, "number"),
+        ({"kind": "text", "number": 1, "tolerance": -1}, "tolerance"),
+        ({"kind": "text", "regex": "(a"}, "regex: no RE2 pattern: missing )"),
+        ({"kind": "text", "regex": "(a)\\1"}, "regex: no RE2 pattern"),
+        ({"kind": "text", "regex": "(?=a)b"}, "regex: no RE2 pattern"),
+        ({"kind": "text", "regex": "((a{99}){99}){99}"}, "regex: no RE2 pattern"),
     ],
 )
 def test_a_bad_spec_is_refused_with_the_name_of_the_field(data: dict[str, object], says: str):
@@ -84,7 +98,7 @@ def test_the_json_schema_documents_every_kind_and_the_fixed_names():
 
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=4))
 def test_any_data_is_a_spec_or_a_spec_error(data: dict[str, str]):
-    for kind in ("math", "schema", "choice"):
+    for kind in KINDS:
         try:
             parse_spec({**data, "kind": kind})
         except SpecError:
