@@ -7,10 +7,13 @@ through `pool.WorkerPool`, which can kill what does not end.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
-from verifiers import choice, math, schema, text
+from verifiers import choice, math, schema, sql, text
 from verifiers.spec import AnySpec, ChoiceSpec, MathSpec, SchemaSpec, TextSpec
+from verifiers.sql_session import UnavailableError
+from verifiers.sql_spec import SqlSpec
 from verifiers.verdict import Verdict
 
 MAX_COMPLETION = 4 * 2**20
@@ -28,6 +31,13 @@ def judge(spec: AnySpec, completion: str) -> Verdict:
     )
 
 
+def prepare(spec: AnySpec) -> None:
+    """Do what a task needs once, so that it does not count against a completion's time."""
+    if isinstance(spec, SqlSpec):
+        with suppress(UnavailableError):  # the judge will say so
+            sql.prepare(spec)
+
+
 def _judge(spec: AnySpec, completion: str) -> Verdict:
     if len(completion) > MAX_COMPLETION:
         reason = f"a completion of {len(completion)} characters"
@@ -41,3 +51,5 @@ def _judge(spec: AnySpec, completion: str) -> Verdict:
             return choice.judge(spec, completion)
         case TextSpec():
             return text.judge(spec, completion)
+        case SqlSpec():
+            return sql.judge(spec, completion)

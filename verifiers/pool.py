@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 
 from verifiers.judge import MAX_COMPLETION
 from verifiers.process import Ending, Limits, WorkerProcess
-from verifiers.spec import AnySpec, dump_spec, parse_spec
+from verifiers.spec import AnySpec, dump_spec, located, parse_spec
 from verifiers.strict_json import dumps
 from verifiers.verdict import Verdict, clip
 from verifiers.wire import WireError
@@ -382,4 +382,4 @@ def _jobs(cases: Iterable[Case]) -> Sequence[_Job]:
 
 
 def _wire_spec(spec: AnySpec | Mapping[str, Any]) -> str:
-    return dumps(dump_spec(parse_spec(spec) if isinstance(spec, Mapping) else spec))
+    return dumps(dump_spec(located(parse_spec(spec) if isinstance(spec, Mapping) else spec)))

@@ -7,6 +7,7 @@ exists), so that a bad task is found before any actor starts. Knows no judge.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,7 @@ from verifiers import answers, choices, compiled_schema, patterns, strict_json
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
 from verifiers.notation import balanced, normalize
+from verifiers.sql_spec import SqlSpec
 
 
 class SpecError(ValueError):
@@ -161,13 +163,15 @@ class TextSpec(_Spec):
         return self
 
 
-VerifierSpec = Annotated[MathSpec | SchemaSpec | ChoiceSpec | TextSpec, Field(discriminator="kind")]
-AnySpec = MathSpec | SchemaSpec | ChoiceSpec | TextSpec
+VerifierSpec = Annotated[
+    MathSpec | SchemaSpec | ChoiceSpec | TextSpec | SqlSpec, Field(discriminator="kind")
+]
+AnySpec = MathSpec | SchemaSpec | ChoiceSpec | TextSpec | SqlSpec
 
 ADAPTER: TypeAdapter[AnySpec] = TypeAdapter(VerifierSpec)
 """Validates any kind; `ADAPTER.json_schema()` documents them."""
 
-KINDS = ("math", "schema", "choice", "text")
+KINDS = ("math", "schema", "choice", "text", "sql")
 
 
 def parse_spec(data: Mapping[str, Any]) -> AnySpec:
@@ -191,3 +195,10 @@ def dump_spec(spec: AnySpec) -> dict[str, Any]:
     """The spec as plain JSON data, with no more fields than were given."""
     data = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return {"kind": spec.kind, **data}
+
+
+def located(spec: AnySpec) -> AnySpec:
+    """The spec with every file named by its absolute path, for a process that works elsewhere."""
+    if isinstance(spec, SqlSpec):
+        return spec.model_copy(update={"database": os.path.abspath(spec.database)})
+    return spec

