@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from verifiers import choice, math, schema, sql, text
+from verifiers import choice, code, math, python, schema, sql, text
+from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.spec import AnySpec, ChoiceSpec, MathSpec, SchemaSpec, TextSpec
 from verifiers.sql_session import UnavailableError
 from verifiers.sql_spec import SqlSpec
@@ -21,12 +22,15 @@ MAX_COMPLETION = 4 * 2**20
 
 
 def judge(spec: AnySpec, completion: str) -> Verdict:
-    """The verdict on one completion, with its cost in CPU and wall time."""
+    """The verdict on one completion, with its cost in CPU (of all processes) and wall time.
+
+    Raises SandboxError for kinds that run code, when the sandbox does not serve.
+    """
     wall, cpu = time.perf_counter(), time.thread_time()
     verdict = _judge(spec, completion)
     return replace(
         verdict,
-        cpu_ms=(time.thread_time() - cpu) * 1e3,
+        cpu_ms=verdict.cpu_ms + (time.thread_time() - cpu) * 1e3,
         wall_ms=(time.perf_counter() - wall) * 1e3,
     )
 
@@ -45,6 +49,8 @@ def _judge(spec: AnySpec, completion: str) -> Verdict:
     match spec:
         case MathSpec():
             return math.judge(spec, completion)
+        case CodeSpec():
+            return code.judge(spec, completion)
         case SchemaSpec():
             return schema.judge(spec, completion)
         case ChoiceSpec():
@@ -53,3 +59,5 @@ def _judge(spec: AnySpec, completion: str) -> Verdict:
             return text.judge(spec, completion)
         case SqlSpec():
             return sql.judge(spec, completion)
+        case PythonSpec():
+            return python.judge(spec, completion)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.judge import MAX_COMPLETION
 from verifiers.process import Ending, Limits, WorkerProcess
 from verifiers.spec import AnySpec, dump_spec, located, parse_spec
@@ -42,6 +43,8 @@ class PoolError(RuntimeError):
 @dataclass(eq=False, slots=True)
 class _Job:
     spec: str
+    granted_s: float
+    """Wall seconds that the spec itself grants, 0 when it names none."""
     completion: str
     future: Future[Verdict] = field(default_factory=lambda: Future[Verdict]())
     attempts: int = 0
@@ -65,8 +68,10 @@ class WorkerPool:
     memory       bytes of address space of a worker
     queue_size   cases that wait; beyond it, submitting waits
     start_s      seconds a worker may take to start
+    unsafe       for development only: run code where the kernel lacks a wall of the sandbox;
+                 every verdict says so
 
-    Raises PoolError when the workers do not start. A context manager; `close` it.
+    Raises PoolError when the workers do not start, or find a hole in their sandbox. A context manager; `close` it.
     """
 
     def __init__(
@@ -78,10 +83,11 @@ class WorkerPool:
         memory: int = 2**30,
         queue_size: int = 1024,
         start_s: float = 60.0,
+        unsafe: bool = False,
     ) -> None:
         if workers < 1 or queue_size < 1 or min(deadline_s, cpu_s, start_s) <= 0:
             raise ValueError("a pool needs workers, a queue and deadlines above zero")
-        self._limits = Limits(memory, cpu_s)
+        self._limits = Limits(memory, cpu_s, unsafe)
         self._deadline_s, self._start_s = deadline_s, start_s
         self._size, self._queue_size = workers, queue_size
         self._lock = threading.Lock()
@@ -104,7 +110,7 @@ class WorkerPool:
 
     def submit(self, spec: AnySpec | Mapping[str, Any], completion: str) -> Future[Verdict]:
         """Queue one case; waits while the queue is full. Raises SpecError and PoolError."""
-        job = _Job(_wire_spec(spec), completion)
+        job = _Job(*_wire_spec(spec), completion)
         admitted = self._admit(job)
         if admitted is not None:
             admitted.result()
@@ -313,7 +319,7 @@ class WorkerPool:
                 continue
             worker.state, worker.job = "busy", job
             worker.started = time.monotonic()
-            worker.deadline = worker.started + self._deadline_s
+            worker.deadline = worker.started + max(self._deadline_s, job.granted_s)
             job.attempts += 1
             if worker.process.sending:
                 both = selectors.EVENT_READ | selectors.EVENT_WRITE
@@ -373,13 +379,16 @@ class WorkerPool:
 
 
 def _jobs(cases: Iterable[Case]) -> Sequence[_Job]:
-    known: dict[int, str] = {}
+    known: dict[int, tuple[str, float]] = {}
     jobs: list[_Job] = []
     for spec, completion in list(cases):
-        text = known.get(id(spec)) or known.setdefault(id(spec), _wire_spec(spec))
-        jobs.append(_Job(text, completion))
+        wired = known.get(id(spec)) or known.setdefault(id(spec), _wire_spec(spec))
+        jobs.append(_Job(*wired, completion))
     return jobs
 
 
-def _wire_spec(spec: AnySpec | Mapping[str, Any]) -> str:
-    return dumps(dump_spec(located(parse_spec(spec) if isinstance(spec, Mapping) else spec)))
+def _wire_spec(spec: AnySpec | Mapping[str, Any]) -> tuple[str, float]:
+    """The spec as text, and the wall seconds that it grants."""
+    parsed = located(parse_spec(spec) if isinstance(spec, Mapping) else spec)
+    granted = parsed.granted_s if isinstance(parsed, CodeSpec | PythonSpec) else 0.0
+    return dumps(dump_spec(parsed)), granted

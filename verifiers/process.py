@@ -17,7 +17,7 @@ from typing import Any
 from verifiers import wire
 
 _BOOT = (
-    "import sys; sys.path[:] = sys.argv[3:]; del sys.argv[3:]; "
+    "import sys; sys.path[:] = sys.argv[4:]; del sys.argv[4:]; "
     "from verifiers.worker import main; main()"
 )
 _ENVIRONMENT = {
@@ -32,10 +32,14 @@ _PRINTED = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one worker may use: bytes of address space, CPU seconds for one job."""
+    """What one worker may use: bytes of address space, CPU seconds for one job.
+
+    `unsafe` lets it serve without the walls of its sandbox.
+    """
 
     memory: int
     cpu_s: float
+    unsafe: bool = False
 
 
 class WorkerProcess:
@@ -50,7 +54,8 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-X", "utf8", "-c", _BOOT),
-                    *(str(limits.memory), str(limits.cpu_s), *path),
+                    *(str(limits.memory), str(limits.cpu_s)),
+                    *("unsafe" if limits.unsafe else "walled", *path),
                 ],
                 stdin=theirs.fileno(),
                 stdout=self._printed,

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from verifiers import answers, choices, compiled_schema, patterns, strict_json
+from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
 from verifiers.notation import balanced, normalize
@@ -163,15 +164,15 @@ class TextSpec(_Spec):
         return self
 
 
-VerifierSpec = Annotated[
-    MathSpec | SchemaSpec | ChoiceSpec | TextSpec | SqlSpec, Field(discriminator="kind")
-]
-AnySpec = MathSpec | SchemaSpec | ChoiceSpec | TextSpec | SqlSpec
+AnySpec = MathSpec | CodeSpec | SqlSpec | SchemaSpec | ChoiceSpec | TextSpec | PythonSpec
+
+
+VerifierSpec = Annotated[AnySpec, Field(discriminator="kind")]
 
 ADAPTER: TypeAdapter[AnySpec] = TypeAdapter(VerifierSpec)
 """Validates any kind; `ADAPTER.json_schema()` documents them."""
 
-KINDS = ("math", "schema", "choice", "text", "sql")
+KINDS = ("math", "code", "sql", "schema", "choice", "text", "python")
 
 
 def parse_spec(data: Mapping[str, Any]) -> AnySpec:

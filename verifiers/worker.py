@@ -1,13 +1,13 @@
 """The worker process: reads jobs from descriptor 0, judges them, writes verdicts back.
 
 Started by `process.WorkerProcess` through exec, with an empty environment and this one
-descriptor. It limits its own memory and files, dies with its parent, and lets the kernel
-kill it when one job uses up its CPU time; the wall deadline is its parent's to keep.
+descriptor. It dies with its parent, starts its sandbox, which proves its walls or ends
+the worker, limits its own memory and files, and lets the kernel kill it when one job uses
+up its CPU time; the wall deadline is its parent's to keep.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
@@ -22,6 +22,8 @@ from typing import Any
 
 from verifiers import symbolic, wire
 from verifiers.judge import judge, prepare
+from verifiers.sandbox import supervisor, walls
+from verifiers.sandbox.supervisor import SandboxError
 from verifiers.spec import AnySpec, parse_spec
 from verifiers.verdict import Verdict
 
@@ -31,12 +33,15 @@ MAX_FILE_SIZE = 2**20
 PREPARE_CPU_S = 20.0
 """What a task may use once, before its first completion."""
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
-    """Serve until the parent closes the channel. Arguments: memory (bytes), CPU (seconds)."""
-    memory, cpu_s = int(sys.argv[1]), float(sys.argv[2])
+    """Serve until the parent closes the channel.
+
+    Arguments: memory (bytes), CPU (seconds), `unsafe` or `walled`.
+    """
+    memory, cpu_s, unsafe = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "unsafe"
+    walls.die_with_parent()
+    supervisor.shared(unsafe=unsafe)
     _restrict(memory)
     symbolic.warm_up()
     _send({"ready": True, "cpu_s": time.process_time()})
@@ -47,9 +52,6 @@ def main() -> None:
 
 
 def _restrict(memory: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     with open("/proc/self/statm") as file:
         taken = int(file.read().split()[0]) * resource.getpagesize()
     if taken > memory:
@@ -72,6 +74,8 @@ def _serve(message: dict[str, Any], cpu_s: float) -> None:
     except MemoryError:
         out_of_memory = True
         verdict = Verdict(0.0, "timeout", {"limit": "memory"})
+    except SandboxError:  # this process cannot start another: it ends, the job goes elsewhere
+        raise
     except Exception:
         _send({"error": traceback.format_exc(limit=-5)})
         return

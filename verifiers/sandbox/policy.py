@@ -1,0 +1,102 @@
+"""What code inside the walls may do. This table is the whole of it: read it top to bottom.
+
+Everything that is not listed is refused: a system call with EPERM, a path with EACCES.
+Knows nothing of how the walls are raised; see `seccomp`, `landlock` and `walls`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Mechanism = Literal["no_new_privs", "dumpable", "capabilities", "rlimits", "landlock", "seccomp"]
+MECHANISMS: tuple[Mechanism, ...] = get_args(Mechanism)
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Argument number `argument` of the call is one of `values`."""
+
+    argument: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HasFlags:
+    """Argument number `argument` of the call has all bits of `mask`."""
+
+    argument: int
+    mask: int
+
+
+Condition = OneOf | HasFlags
+
+ALLOWED: tuple[str, ...] = (
+    # descriptors that are already open, and files that Landlock lets be opened for reading
+    "read", "readv", "pread64", "write", "writev", "lseek", "close", "dup", "dup2", "dup3",
+    "open", "openat", "fstat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat",
+    "faccessat2", "readlink", "readlinkat", "getdents64", "getcwd",
+    # memory
+    "brk", "mmap", "munmap", "mprotect", "mremap", "madvise", "membarrier",
+    # threads and signals of its own
+    "futex", "set_robust_list", "set_tid_address", "rseq", "sched_yield", "sched_getaffinity",
+    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall",
+    "exit", "exit_group", "arch_prctl",
+    # waiting and clocks
+    "poll", "ppoll", "select", "pselect6", "nanosleep", "clock_nanosleep", "clock_gettime",
+    "clock_getres", "gettimeofday", "time", "times", "getrusage",
+    # who and where am I
+    "getpid", "getppid", "gettid", "getuid", "geteuid", "getgid", "getegid", "getrlimit",
+    "capget", "uname", "sysinfo", "getrandom",
+)  # fmt: skip
+
+_CLONE_THREAD = 0x00010000
+_CLONE_VM = 0x00000100
+
+CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
+    "clone": (HasFlags(0, _CLONE_THREAD | _CLONE_VM),),  # a thread, never a process
+    "prlimit64": (OneOf(0, (0,)), OneOf(2, (0,))),  # read its own limits, set none
+    "fcntl": (OneOf(1, (0, 1, 2, 3, 1030)),),  # F_DUPFD, F_[GS]ETFD, F_GETFL, F_DUPFD_CLOEXEC
+    "ioctl": (OneOf(1, (0x5401, 0x5413, 0x5450, 0x5451)),),  # TCGETS, TIOCGWINSZ, FIO[N]CLEX
+    "prctl": (OneOf(0, (3, 21, 39)),),  # PR_GET_DUMPABLE, PR_GET_SECCOMP, PR_GET_NO_NEW_PRIVS
+}
+
+NOT_IMPLEMENTED: tuple[str, ...] = ("clone3",)
+"""Answered ENOSYS: its flags lie in memory, and the C library then falls back to `clone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may use.
+
+    memory   bytes of address space
+    cpu_s    whole seconds of CPU; the kernel kills beyond
+    stack    bytes of stack
+    """
+
+    memory: int = 512 * 2**20
+    cpu_s: int = 10
+    stack: int = 16 * 2**20
+
+
+OPEN_FILES = 32
+
+NEVER_READABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/tmp", "/home", "/root", "/var", "/run")
+
+
+def readable_paths() -> tuple[str, ...]:
+    """What may be read: the standard library, the environment's packages, shared libraries."""
+    packages = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
+    candidates = (
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        os.path.join(sys.base_exec_prefix, "lib"),
+        *packages,
+        *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
+    )
+    real = dict.fromkeys(os.path.realpath(path) for path in candidates)
+    return tuple(path for path in real if os.path.isdir(path) and path not in NEVER_READABLE)

@@ -1,0 +1,82 @@
+"""Raise the walls around this process, for ever.
+
+The parts that every run shares (`settle`) are raised once, by the zygote; the rest
+(`confine`) by each fork, before it reads its first untrusted byte. Nothing is skipped in
+silence: a wall that cannot be raised is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import struct
+from collections.abc import Collection, Sequence
+
+from verifiers.sandbox import landlock, libc, policy, seccomp
+from verifiers.sandbox.policy import Limits, Mechanism
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPSET = {"x86_64": 126, "aarch64": 91}
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+class WallError(OSError):
+    """A wall that cannot be raised."""
+
+
+def settle(mechanisms: Collection[Mechanism], readable: Sequence[str]) -> None:
+    """What a zygote raises before it serves; forks inherit it. Raises OSError."""
+    if "no_new_privs" in mechanisms:
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if "dumpable" in mechanisms:
+        libc.prctl(_PR_SET_DUMPABLE, 0)
+    if "landlock" in mechanisms:
+        landlock.restrict(readable)
+    if "capabilities" in mechanisms:
+        _drop_capabilities()
+
+
+def confine(
+    mechanisms: Collection[Mechanism], limits: Limits, program: seccomp.Filter, parent: int
+) -> None:
+    """What each fork raises for itself. `program` is the seccomp filter. Raises OSError."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise WallError("the zygote died first")
+    if "dumpable" in mechanisms:
+        libc.prctl(_PR_SET_DUMPABLE, 0)
+    if "rlimits" in mechanisms:
+        for name, value in rlimits(limits):
+            resource.setrlimit(name, (value, value))
+    if "seccomp" in mechanisms:
+        program.install()
+
+
+def rlimits(limits: Limits) -> tuple[tuple[int, int], ...]:
+    """Resource and value, hard and soft alike."""
+    return (
+        (resource.RLIMIT_AS, limits.memory),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_STACK, limits.stack),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, policy.OPEN_FILES),
+    )
+
+
+def run_filter() -> seccomp.Filter:
+    """The seccomp filter of a run."""
+    return seccomp.Filter(
+        seccomp.compile_filter(policy.ALLOWED, policy.CONDITIONAL, policy.NOT_IMPLEMENTED)
+    )
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that started this process ends. Raises OSError."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _drop_capabilities() -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    libc.syscall(_CAPSET[os.uname().machine], header, bytes(24))

@@ -1,0 +1,232 @@
+"""The zygote: a warm interpreter that forks one walled-in process a role.
+
+Started by exec with an empty environment and one descriptor, a packet socket (0). The
+first process only opens zygotes (`{"open": kind}`): a fork of it that imports what that
+kind preloads, raises the shared walls and serves runs (`{"job": ..., "limits": ...}`) on a
+socket of its own. It never reads job content: that goes straight to the fork, which by
+then has raised its own walls. Ends when its socket closes, and all it forked with it.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import select
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from verifiers.sandbox import canary, grader, guest, seccomp, tester, walls
+from verifiers.sandbox.policy import Limits, Mechanism
+from verifiers.sandbox.protocol import Channel
+
+CONTROL = 0
+REHEARSALS = 10
+MAX_PACKET = 2**16
+PRELOADED = {
+    "python": (
+        *("bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum"),
+        *("fractions", "functools", "heapq", "itertools", "math", "operator", "re"),
+        *("string", "time", "types", "typing"),
+    ),
+    "numpy": ("numpy",),
+}
+
+JOBS = {"test": ("candidate", "judge"), "program": ("program",), "grade": ("grader",)} | {
+    "canary": ("canary",)
+}
+"""The processes of each job, in the order in which they are forked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all zygotes of one tree share; plain data, from the command line."""
+
+    mechanisms: tuple[Mechanism, ...]
+    readable: tuple[str, ...]
+
+
+def main() -> None:
+    """Open zygotes until the supervisor closes the socket."""
+    given = json.loads(sys.argv[1])
+    settings = Settings(tuple(given["mechanisms"]), tuple(given["readable"]))
+    control = socket.socket(fileno=os.dup(CONTROL))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, CONTROL)
+    os.close(nothing)
+    for name in PRELOADED["python"]:
+        importlib.import_module(name)
+    _send(control, {"ready": True})
+    while packet := control.recv(MAX_PACKET):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        if os.fork() == 0:
+            control.close()
+            ours.close()
+            _live(theirs, json.loads(packet)["open"], settings, parent)
+        theirs.close()
+        _send(control, {"opened": True}, [ours.fileno()])
+        ours.close()
+
+
+def _live(control: socket.socket, kind: str, settings: Settings, parent: int) -> NoReturn:
+    try:
+        walls.die_with_parent()
+        if os.getppid() == parent:
+            for name in PRELOADED[kind]:
+                importlib.import_module(name)
+            for descriptor in (1, 2):
+                os.dup2(0, descriptor)
+            for _ in range(REHEARSALS):
+                _rehearse()
+            walls.settle(settings.mechanisms, settings.readable)
+            gc.collect()
+            gc.freeze()
+            _Zygote(control, settings).serve()
+        os._exit(0)
+    except BaseException as error:  # said aloud: the supervisor refuses to serve
+        with contextlib.suppress(OSError):
+            _send(control, {"error": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+
+
+def _rehearse() -> None:
+    """Play one job of our own through both sides, here, so that the interpreter has done
+    for every fork what it does on first use: a page a fork changes is a page to copy."""
+    handle = {"handle": 0}
+    requests: list[Any] = [["load", "", "def f(x):\n    return x"], ["resolve", "f"]]
+    requests += [["call", [[handle, {"tuple": [1, "a", 1.5]}], {}]]]
+    replies = [{"value": None}, {"value": handle}, {"value": {"tuple": [1, "a", 1.5]}}]
+    job = {"code": "", "setup": "", "entry_point": "f", "calls": None}
+    job |= {"tests": ["assert f((1, 'a', 1.5)) == (1, 'a', 1.5)"]}
+    stdout, stderr, modules = sys.stdout, sys.stderr, set(sys.modules)
+    _converse(requests, lambda accused: guest.Guest(accused).serve())
+    _converse([job], lambda judge: _converse(replies, lambda other: tester.serve(judge, other)))
+    sys.stdout, sys.stderr = stdout, stderr
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def _converse(messages: Sequence[Any], part: Callable[[Channel], None]) -> None:
+    """Have one side play its part against messages that are already written."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for message in messages:
+            Channel(ours.fileno()).send(message)
+        ours.shutdown(socket.SHUT_WR)
+        part(Channel(theirs.fileno()))
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, settings: Settings) -> None:
+        self._control, self._settings = control, settings
+        self._filter = walls.run_filter()
+        self._pid = os.getpid()
+        self._poll = select.poll()
+        self._children: dict[int, tuple[int, int, str]] = {}
+
+    def serve(self) -> None:
+        """Fork and reap until the supervisor closes the socket."""
+        self._poll.register(self._control, select.POLLIN)
+        _send(self._control, {"ready": True})
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor in self._children:
+                    self._reap(descriptor)
+                    continue
+                packet = self._control.recv(MAX_PACKET)
+                if not packet:
+                    return
+                self._start(json.loads(packet))
+
+    def _start(self, request: dict[str, Any]) -> None:
+        """Fork the roles of a job; hand over the supervisor's descriptors and the pidfds."""
+        number, job, limits = request["number"], request["job"], Limits(**request["limits"])
+        ours, theirs = socket.socketpair()
+        handed, lent = [ours.detach()], [theirs.detach()]
+        channels = {JOBS[job][-1]: [lent[0]]}
+        standard: list[int] = []
+        if job == "test":  # the candidate's channel ends at the judge, not at us
+            judges, candidates = (end.detach() for end in socket.socketpair())
+            channels = {"candidate": [candidates], "judge": [lent[0], judges]}
+            lent += [judges, candidates]
+        elif job == "program":
+            for direction in (-1, 1, 1):
+                lend, keep = os.pipe()[::-direction]
+                standard.append(lend)
+                handed.append(keep)
+            lent += standard
+        handed += [self._fork(number, role, limits, channels[role], standard) for role in JOBS[job]]
+        _send(self._control, {"started": number}, handed)
+        for descriptor in {*handed, *lent} - self._children.keys():
+            os.close(descriptor)
+
+    def _fork(
+        self, number: int, role: str, limits: Limits, channels: list[int], standard: list[int]
+    ) -> int:
+        pid = os.fork()
+        if pid == 0:
+            _become(role, limits, channels, standard, self._settings, self._filter, self._pid)
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = (pid, number, role)
+        self._poll.register(pidfd, select.POLLIN)
+        return pidfd
+
+    def _reap(self, pidfd: int) -> None:
+        pid, number, role = self._children.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status, usage = os.wait4(pid, 0)
+        ended = {
+            "role": role,
+            "code": os.waitstatus_to_exitcode(status),
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+        }
+        _send(self._control, {"ended": number, **ended})
+
+
+def _become(
+    role: str,
+    limits: Limits,
+    channels: Sequence[int],
+    standard: Sequence[int],
+    settings: Settings,
+    program: seccomp.Filter,
+    parent: int,
+) -> NoReturn:
+    """The life of a fork: keep its own descriptors, raise the walls, then read its job."""
+    try:
+        # Out of the way first, so that no target number overwrites a source.
+        moved = [fcntl.fcntl(d, fcntl.F_DUPFD, 64) for d in (*standard, *channels)]
+        first = 0 if standard else 3
+        for target, descriptor in enumerate(moved, first):
+            os.dup2(descriptor, target)
+        os.closerange(first + len(moved), 2**20)
+        walls.confine(settings.mechanisms, limits, program, parent)
+        channel = Channel(3)
+        match role:
+            case "candidate":
+                guest.Guest(channel).serve()
+            case "judge":
+                tester.serve(channel, Channel(4))
+            case "program":
+                guest.run_program(channel)
+            case "grader":
+                grader.serve(channel)
+            case _:
+                channel.send(canary.breaches(limits))
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+def _send(control: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+    control.sendmsg([json.dumps(message).encode()], [rights] if descriptors else [])
