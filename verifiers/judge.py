@@ -10,9 +10,10 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from verifiers import choice, code, math, python, schema, sql, text
+from verifiers import choice, code, composite, math, python, remote, schema, sql, text
 from verifiers.code_spec import CodeSpec, PythonSpec
-from verifiers.spec import AnySpec, ChoiceSpec, MathSpec, SchemaSpec, TextSpec
+from verifiers.remote_spec import RemoteSpec
+from verifiers.spec import AnySpec, ChoiceSpec, CompositeSpec, MathSpec, SchemaSpec, TextSpec
 from verifiers.sql_session import UnavailableError
 from verifiers.sql_spec import SqlSpec
 from verifiers.verdict import Verdict
@@ -37,6 +38,9 @@ def judge(spec: AnySpec, completion: str) -> Verdict:
 
 def prepare(spec: AnySpec) -> None:
     """Do what a task needs once, so that it does not count against a completion's time."""
+    if isinstance(spec, CompositeSpec):
+        for verifier in spec.verifiers:
+            prepare(verifier)
     if isinstance(spec, SqlSpec):
         with suppress(UnavailableError):  # the judge will say so
             sql.prepare(spec)
@@ -57,6 +61,10 @@ def _judge(spec: AnySpec, completion: str) -> Verdict:
             return choice.judge(spec, completion)
         case TextSpec():
             return text.judge(spec, completion)
+        case CompositeSpec():
+            return composite.judge(spec, completion, _judge)
+        case RemoteSpec():
+            return remote.judge(spec, completion)
         case SqlSpec():
             return sql.judge(spec, completion)
         case PythonSpec():

@@ -21,10 +21,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.judge import MAX_COMPLETION
 from verifiers.process import Ending, Limits, WorkerProcess
-from verifiers.spec import AnySpec, dump_spec, located, parse_spec
+from verifiers.spec import AnySpec, dump_spec, granted_s, located, parse_spec
 from verifiers.strict_json import dumps
 from verifiers.verdict import Verdict, clip
 from verifiers.wire import WireError
@@ -390,5 +389,4 @@ def _jobs(cases: Iterable[Case]) -> Sequence[_Job]:
 def _wire_spec(spec: AnySpec | Mapping[str, Any]) -> tuple[str, float]:
     """The spec as text, and the wall seconds that it grants."""
     parsed = located(parse_spec(spec) if isinstance(spec, Mapping) else spec)
-    granted = parsed.granted_s if isinstance(parsed, CodeSpec | PythonSpec) else 0.0
-    return dumps(dump_spec(parsed)), granted
+    return dumps(dump_spec(parsed)), granted_s(parsed)

@@ -18,6 +18,7 @@ from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
 from verifiers.notation import balanced, normalize
+from verifiers.remote_spec import RemoteSpec
 from verifiers.sql_spec import SqlSpec
 
 
@@ -164,15 +165,64 @@ class TextSpec(_Spec):
         return self
 
 
-AnySpec = MathSpec | CodeSpec | SqlSpec | SchemaSpec | ChoiceSpec | TextSpec | PythonSpec
+class Part(_Spec):
+    """One verifier of a composite, and what its score weighs."""
+
+    verifier: VerifierSpec
+    weight: float = Field(1.0, gt=0, le=1e6, description="Its share of a weighted sum.")
+    name: str | None = Field(None, max_length=80, description="What evidence calls it.")
+
+
+class CompositeSpec(_Spec):
+    """Several verifiers of one completion: a weighted sum, or all of them."""
+
+    kind: Literal["composite"] = "composite"
+    parts: tuple[Part, ...] = Field(min_length=1, max_length=16)
+    combine: Literal["sum", "all"] = Field(
+        "sum", description="`sum`: the weighted mean of the scores; `all`: 1 if all are correct."
+    )
+    gate: VerifierSpec | None = Field(
+        None, description="Must be correct, or the whole is malformed: a format, say."
+    )
+
+    @property
+    def verifiers(self) -> tuple[AnySpec, ...]:
+        """Every verifier below, the gate first."""
+        inner = tuple(part.verifier for part in self.parts)
+        return inner if self.gate is None else (self.gate, *inner)
+
+    @property
+    def granted_s(self) -> float:
+        """Wall seconds that judging may take."""
+        return sum(granted_s(verifier) for verifier in self.verifiers)
+
+    @model_validator(mode="after")
+    def _shallow(self) -> Self:
+        for verifier in self.verifiers:
+            if isinstance(verifier, CompositeSpec) and any(
+                isinstance(inner, CompositeSpec) for inner in verifier.verifiers
+            ):
+                raise ValueError("parts: a composite may hold composites of plain verifiers only")
+        if self.combine == "all" and any("weight" in p.model_fields_set for p in self.parts):
+            raise ValueError("weight: means nothing where all must be correct")
+        return self
+
+
+AnySpec = (
+    MathSpec | CodeSpec | SqlSpec | SchemaSpec | ChoiceSpec | TextSpec | CompositeSpec
+    | RemoteSpec | PythonSpec
+)  # fmt: skip
 
 
 VerifierSpec = Annotated[AnySpec, Field(discriminator="kind")]
 
+Part.model_rebuild()
+CompositeSpec.model_rebuild()
+
 ADAPTER: TypeAdapter[AnySpec] = TypeAdapter(VerifierSpec)
 """Validates any kind; `ADAPTER.json_schema()` documents them."""
 
-KINDS = ("math", "code", "sql", "schema", "choice", "text", "python")
+KINDS = (*("math", "code", "sql", "schema", "choice", "text", "composite", "remote", "python"),)
 
 
 def parse_spec(data: Mapping[str, Any]) -> AnySpec:
@@ -195,11 +245,29 @@ def parse_spec(data: Mapping[str, Any]) -> AnySpec:
 def dump_spec(spec: AnySpec) -> dict[str, Any]:
     """The spec as plain JSON data, with no more fields than were given."""
     data = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(spec, CompositeSpec):
+        for part, dumped in zip(spec.parts, data["parts"], strict=True):
+            dumped["verifier"] = dump_spec(part.verifier)
+        if spec.gate is not None:
+            data["gate"] = dump_spec(spec.gate)
     return {"kind": spec.kind, **data}
+
+
+def granted_s(spec: AnySpec) -> float:
+    """Wall seconds that a spec's own limits grant it; 0 when it has none."""
+    if isinstance(spec, CodeSpec | PythonSpec | RemoteSpec | CompositeSpec):
+        return spec.granted_s
+    return 0.0
 
 
 def located(spec: AnySpec) -> AnySpec:
     """The spec with every file named by its absolute path, for a process that works elsewhere."""
     if isinstance(spec, SqlSpec):
         return spec.model_copy(update={"database": os.path.abspath(spec.database)})
+    if isinstance(spec, CompositeSpec):
+        parts = tuple(
+            part.model_copy(update={"verifier": located(part.verifier)}) for part in spec.parts
+        )
+        gate = None if spec.gate is None else {"gate": located(spec.gate)}
+        return spec.model_copy(update={"parts": parts, **(gate or {})})
     return spec

@@ -17,6 +17,12 @@ MINIMAL = [
     {"kind": "text", "number": 3.14, "tolerance": 0.01},
     {"kind": "text", "regex": "[a-z]+"},
     {"kind": "sql", "engine": "sqlite", "database": "shop.sqlite", "query": "SELECT 1"},
+    {"kind": "remote", "url": "https://grader.example/score", "secret": "team", "item": {"a": 1}},
+    {
+        "kind": "composite",
+        "gate": {"kind": "schema", "schema": {}},
+        "parts": [{"verifier": {"kind": "math", "answer": "1"}, "weight": 2.0}],
+    },
 ]
 
 
@@ -46,6 +52,22 @@ MINIMAL = [
         ({"kind": "sql", "query": "SELECT 1"}, "database: Field required"),
         ({"kind": "sql", "database": "a", "query": " "}, "query: is empty"),
         ({"kind": "sql", "database": "a", "query": "SELECT 1", "engine": "mysql"}, "engine"),
+        ({"kind": "remote", "url": "https://a.example"}, "secret: Field required"),
+        ({"kind": "remote", "url": "ftp://a.example", "secret": "k"}, "url: 'ftp://a.example'"),
+        ({"kind": "remote", "url": "https://u:p@a.example", "secret": "k"}, "url: must not hold"),
+        ({"kind": "remote", "url": "https://a.example/ b", "secret": "k"}, "url: holds blanks"),
+        ({"kind": "remote", "url": "https://a:99999/", "secret": "k"}, "url"),
+        ({"kind": "remote", "url": "https://a.example", "secret": "../k"}, "secret"),
+        ({"kind": "composite", "parts": []}, "parts"),
+        ({"kind": "composite", "parts": [{"verifier": {"kind": "math"}}]}, "answer"),
+        (
+            {
+                "kind": "composite",
+                "combine": "all",
+                "parts": [{"verifier": {"kind": "math", "answer": "1"}, "weight": 2}],
+            },
+            "weight: means nothing",
+        ),
         ({"kind": "text"}, "give one of answer, number and regex, not none"),
         ({"kind": "text", "answer": "a", "regex": "a"}, "not answer and regex"),
         ({"kind": "text", "answer": "  "}, "answer: an empty text"),

@@ -1,0 +1,201 @@
+"""Remote graders: signed, bounded, kept away from private addresses, never a false zero."""
+
+import hashlib
+import hmac
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from verifiers import remote
+from verifiers.judge import judge
+from verifiers.pool import WorkerPool
+from verifiers.spec import parse_spec
+from verifiers.verdict import Verdict
+
+Reply = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: "Server"  # type: ignore[assignment]
+    body: bytes
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append(self)
+        self.server.replies[min(len(self.server.requests), len(self.server.replies)) - 1](self)
+
+    def say(self, data: Any, status: int = 200, **headers: str) -> None:
+        body = data if isinstance(data, bytes) else json.dumps(data).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        del format, args
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[Handler] = []
+        self.replies: list[Reply] = [lambda handler: handler.say({"score": 1})]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/grade?v=1"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("STROP_GRADER_SECRET_TEAM", "key")
+    monkeypatch.setenv("STROP_GRADER_ALLOW", "10.0.0.0/8, 127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+def ask(url: str, completion: str = "so 12", **options: Any) -> Verdict:
+    spec = {"kind": "remote", "url": url, "secret": "team", "deadline_s": 3.0, **options}
+    return judge(parse_spec(spec), completion)
+
+
+def test_the_grader_gets_a_signed_request_and_its_score_is_the_verdict(server: Server):
+    server.replies = [lambda handler: handler.say({"score": 0.25, "evidence": "one of four"})]
+    verdict = ask(server.url, item={"answer": 12})
+    assert (verdict.score, verdict.status) == (0.25, "wrong")
+    assert verdict.evidence["evidence"] == "one of four"
+    (request,) = server.requests
+    assert request.path == "/grade?v=1"
+    assert json.loads(request.body) == {"completion": "so 12", "item": {"answer": 12}}
+    stamp, _, digest = request.headers["Strop-Signature"].partition(",v1=")
+    signed = stamp.removeprefix("t=").encode() + b"." + request.body
+    assert digest == hmac.new(b"key", signed, hashlib.sha256).hexdigest()
+    assert abs(int(stamp.removeprefix("t=")) - time.time()) < 60
+
+
+def test_a_score_of_one_is_correct(server: Server):
+    assert ask(server.url).status == "correct"
+    assert ask(server.url, "\ud800").status == "correct"
+
+
+def test_passing_faults_are_tried_again_with_one_request_id(server: Server):
+    server.replies = [
+        lambda handler: handler.say({}, 503),
+        lambda handler: handler.connection.shutdown(socket.SHUT_RDWR),
+        lambda handler: handler.say({"score": 1}),
+    ]
+    assert ask(server.url).status == "correct"
+    assert len({request.headers["Strop-Request-Id"] for request in server.requests}) == 1
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "attempts", "says"),
+    [
+        (lambda handler: handler.say({}, 500), 3, "status 500"),
+        (lambda handler: handler.say({}, 400), 1, "status 400"),
+        (lambda handler: handler.say({"score": 2}), 1, "without a score"),
+        (lambda handler: handler.say({"score": True}), 1, "without a score"),
+        (lambda handler: handler.say({"score": None}), 1, "without a score"),
+        (lambda handler: handler.say([1]), 1, "without a score"),
+        (lambda handler: handler.say(b'{"score": NaN}'), 1, "no JSON"),
+        (lambda handler: handler.say(b'{"score": 1, "score": 0}'), 1, "no JSON"),
+        (lambda handler: handler.say(b"\xff"), 1, "no JSON"),
+        (lambda handler: handler.say(b" " * 70_000), 1, "more than 65536 bytes"),
+        (lambda handler: handler.say({}, 302, Location="/elsewhere"), 1, "not followed"),
+        (lambda handler: handler.wfile.write(b"gibberish\r\n\r\n"), 3, "no answer"),
+    ],
+)  # fmt: skip
+def test_a_grader_that_fails_is_never_a_score(
+    server: Server, reply: Reply, attempts: int, says: str
+):
+    server.replies = [reply]
+    verdict = ask(server.url)
+    assert (verdict.score, verdict.status) == (None, "infra_error")
+    assert says in verdict.evidence["reason"]
+    assert len(server.requests) == attempts
+
+
+def test_the_deadline_holds_even_for_one_byte_now_and_then(server: Server):
+    def drip(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        try:
+            for _ in range(100):
+                handler.wfile.write(b" ")
+                time.sleep(0.1)
+        except OSError:
+            return
+
+    server.replies = [drip]
+    started = time.monotonic()
+    verdict = ask(server.url, deadline_s=0.5)
+    assert verdict.status == "infra_error"
+    assert "deadline" in verdict.evidence["reason"]
+    assert time.monotonic() - started < 5
+
+
+def test_a_key_that_the_environment_lacks_is_named(server: Server):
+    verdict = ask(server.url, secret="other")
+    assert verdict.status == "infra_error"
+    assert "STROP_GRADER_SECRET_OTHER" in verdict.evidence["reason"]
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("allow", ["", "10.0.0.0/8", "::1"])
+def test_a_private_address_is_refused_unless_an_operator_allows_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch, allow: str
+):
+    monkeypatch.setenv("STROP_GRADER_ALLOW", allow)
+    for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"):
+        for scheme in ("http", "https"):
+            verdict = ask(f"{scheme}://{host}:{server.server_port}/")
+            assert verdict.status == "infra_error"
+            assert "private" in verdict.evidence["reason"]
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [
+        ("8.8.8.8", False), ("2606:4700::1111", False), ("127.0.0.1", True), ("10.1.2.3", True),
+        ("169.254.169.254", True), ("0.0.0.0", True), ("100.64.0.1", True), ("224.0.0.1", True),
+        ("::1", True), ("fe80::1", True), ("fd00::1", True), ("::ffff:10.0.0.1", True),
+        ("64:ff9b::7f00:1", True), ("2002:7f00:1::", True), ("192.168.0.1", True),
+    ],
+)  # fmt: skip
+def test_what_is_private(address: str, private: bool):
+    import ipaddress
+
+    assert remote._private(ipaddress.ip_address(address)) is private  # pyright: ignore[reportPrivateUsage]
+
+
+def test_clear_text_is_for_allowed_addresses_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STROP_GRADER_SECRET_TEAM", "key")
+    verdict = ask("http://8.8.8.8/")
+    assert "clear text" in verdict.evidence["reason"]
+
+
+def test_the_pool_hands_the_keys_on_and_waits_as_long_as_the_spec_says(server: Server):
+    def slow(handler: Handler) -> None:
+        time.sleep(1.0)
+        handler.say({"score": 1})
+
+    server.replies = [slow]
+    with WorkerPool(1, deadline_s=0.5) as pool:
+        spec = {"kind": "remote", "url": server.url, "secret": "team"}
+        assert pool.judge(spec, "so 12").status == "correct"
