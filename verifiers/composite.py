@@ -6,7 +6,7 @@ another reward. Parts after a closed gate are not judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -74,5 +74,5 @@ def _together(spec: CompositeSpec, verdicts: list[Verdict], seen: list[dict[str,
     return Verdict(min(1.0, max(0.0, score)), status, _evidence(seen, failed))
 
 
-def _evidence(seen: list[dict[str, Any]], failed: Verdict) -> Mapping[str, Any]:
+def _evidence(seen: list[dict[str, Any]], failed: Verdict) -> dict[str, Any]:
     return {"parts": seen, "first_failure": dict(failed.evidence)}

@@ -22,8 +22,11 @@ class StrictJsonError(ValueError):
     """The text is not strict JSON."""
 
 
-def loads(text: str) -> Json:
-    """The value of a JSON text. Raises StrictJsonError, which says what is wrong and where."""
+def loads(text: str, *, surrogates: bool = False) -> Json:
+    """The value of a JSON text. Raises StrictJsonError, which says what is wrong and where.
+
+    `surrogates` lets lone surrogates pass, where a text quotes what a model wrote.
+    """
     try:
         value = _DECODER.decode(text.strip(" \t\r\n"))
     except json.JSONDecodeError as error:
@@ -32,7 +35,7 @@ def loads(text: str) -> Json:
         raise StrictJsonError(f"nested more than {MAX_DEPTH} deep") from None
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(value)
-    if "\\u" in text or not text.isascii():
+    if not surrogates and ("\\u" in text or not text.isascii()):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
