@@ -23,6 +23,8 @@ Row = tuple[Any, ...]
 
 MAX_ROWS = 150
 MIN_POOL = 12
+MAX_LENGTH = 400
+"""Of texts made because the gold may compare a length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class _Maker:
         self.made: dict[str, list[Row]] = {}
         self.leader = _classes(gold, tables)
         self.named: dict[Place, list[Any]] = {}
+        self.exact: dict[Place, list[Any]] = {}
         self.others: dict[Place, list[Any]] = {}
         self._fill_pools()
 
@@ -120,19 +123,21 @@ class _Maker:
         for leader, columns in members.items():
             known: dict[Any, None] = {}
             named: dict[Any, None] = {}
+            exact: list[Any] = []
             for table, index in columns:
                 column = table.columns[index]
                 place = (table.name.lower(), column.name.lower())
                 values = [row[index] for row in self.samples.get(table.name, ())]
                 known |= dict.fromkeys(v for v in values if v is not None)
                 wanted = self.gold.values.get(place, ())
+                exact += _cast_all(wanted, values, column.type)
                 patterns = self.gold.patterns.get(place, ())
                 named |= dict.fromkeys(_neighbours(wanted, patterns, values, column.type))
             spare = list(known)
             if len(spare) < MIN_POOL:
                 spare += [v for v in _invented(columns[0][0].columns[columns[0][1]], spare)
                           if v not in known]  # fmt: skip
-            self.named[leader] = list(named)
+            self.named[leader], self.exact[leader] = list(named), exact
             count = min(self.shape.variety, len(spare))
             self.others[leader] = self.random.sample(spare, count)
 
@@ -179,6 +184,8 @@ class _Maker:
         row = list(random.choice(base)) if base else [
             random.choice(_invented(column, ())) for column in table.columns
         ]  # fmt: skip
+        # Some rows take only values that the gold names, so that all its conditions meet in one.
+        share = 0.95 if random.random() < 0.4 else self.shape.named
         single = {unique[0] for unique in table.unique if len(unique) == 1}
         keyed = {index for key in table.foreign for index in key.columns}
         for index, column in enumerate(table.columns):
@@ -187,7 +194,7 @@ class _Maker:
             if index in keyed:
                 continue
             if leader in self.others:
-                row[index] = self._value(leader, column, row[index])
+                row[index] = self._value(leader, column, row[index], share)
             elif column.nullable and random.random() < self.shape.null / 2:
                 row[index] = None
             if index in single and isinstance(row[index], int) and random.random() < 0.8:
@@ -198,13 +205,14 @@ class _Maker:
             self._point(table, key, row)
         return tuple(row)
 
-    def _value(self, leader: Place, column: Column, current: Any) -> Any:
+    def _value(self, leader: Place, column: Column, current: Any, share: float) -> Any:
         random, named, others = self.random, self.named[leader], self.others[leader]
         draw = random.random()
         if column.nullable and draw < self.shape.null:
             return None
-        if named and random.random() < self.shape.named:
-            return random.choice(named)
+        if named and random.random() < share:
+            exact = self.exact[leader]
+            return random.choice(exact if exact and random.random() < 0.5 else named)
         if others and random.random() < 0.9:
             return random.choice(others)
         return random.choice(others) if current is None and others else current
@@ -264,18 +272,28 @@ def _neighbours(
 ) -> list[Any]:
     """The values that predicates name, and those beside them, in the type of the column."""
     present = [value for value in sample if value is not None][:50]
+    texts = [value for value in present if isinstance(value, str) and value]
     found: list[Any] = []
     for value in values:
         if isinstance(value, int | float):
             step = 1 if isinstance(value, int) else 10.0 ** -_places(value)
             found += [value, value - step, value + step, value + 1, value // 2, value * 2]
+            if texts and value == int(value) and 0 < value <= MAX_LENGTH:  # a length, perhaps
+                lengths = range(max(1, int(value) - 1), int(value) + 4)
+                found += [(text * (size // len(text) + 1))[:size]
+                          for text, size in zip(texts, lengths, strict=False)]  # fmt: skip
         else:
             found += _texts_near(value, present)
     for pattern in patterns:
         found += _texts_like(pattern)
+    return list(dict.fromkeys(_cast_all(found, present, declared)))
+
+
+def _cast_all(values: Iterable[Any], sample: Sequence[Any], declared: str) -> list[Any]:
+    present = [value for value in sample if value is not None][:50]
     kind = _kind(present, declared)
-    cast = (_cast(value, kind, present) for value in found)
-    return [value for value in dict.fromkeys(cast) if value is not None]
+    cast = (_cast(value, kind, present) for value in values)
+    return [value for value in cast if value is not None]
 
 
 def _places(value: float) -> int:
