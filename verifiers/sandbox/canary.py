@@ -38,7 +38,7 @@ def breaches(limits: Limits) -> list[list[str]]:
     found = [[canary.mechanism, canary.attack] for canary in _CANARIES if not _is_stopped(canary)]
     for name, value in walls.rlimits(limits):
         if resource.getrlimit(name) != (value, value):
-            found.append(["rlimits", f"resource limit {name} is {resource.getrlimit(name)}"])
+            found.append(["rlimits", f"use {resource.getrlimit(name)} of resource {name}"])
     return found
 
 
@@ -92,16 +92,16 @@ _CANARIES = (
     Canary("list the root folder", "landlock", _open_refused("/", os.O_RDONLY | os.O_DIRECTORY)),
     Canary("read /etc", "landlock", _open_refused("/etc", os.O_RDONLY | os.O_DIRECTORY)),
     Canary("read /proc", "landlock", _open_refused("/proc", os.O_RDONLY | os.O_DIRECTORY)),
-    Canary("write to /tmp", "landlock", _open_refused("/tmp/canary", os.O_WRONLY | os.O_CREAT)),
+    Canary("write to /tmp", "landlock", _open_refused("/tmp", os.O_WRONLY | os.O_TMPFILE)),
     Canary("open a socket", "seccomp", _call_refused("socket", 2, 1, 0)),
     Canary("fork", "seccomp", _fork_refused),
     Canary("execute a program", "seccomp", _call_refused("execv", b"/bin/true", None)),
-    Canary("trace a process", "seccomp", _call_refused("ptrace", 0, 0, None, None)),
+    Canary("trace a process", "seccomp", _call_refused("ptrace", 16, 2**30, None, None)),
     Canary("send a signal", "seccomp", _call_refused("kill", os.getpid(), 0)),
     Canary("make a memory file", "seccomp", _call_refused("memfd_create", b"x", 0)),
     Canary("leave the session", "seccomp", _call_refused("setsid")),
     Canary("enter a namespace", "seccomp", _call_refused("unshare", _CLONE_NEWUSER)),
-    Canary("change a mode", "seccomp", _call_refused("chmod", b"/", 0o755)),
+    Canary("change a mode", "seccomp", _call_refused("chmod", b"/nowhere", 0o755)),
     Canary("set up io_uring", "seccomp", _call_refused("syscall", _IO_URING_SETUP, 1, None)),
     Canary("open a pidfd", "seccomp", _call_refused("syscall", _PIDFD_OPEN, 1, 0)),
 )

@@ -29,13 +29,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "setattr": setattr,
     "getitem": operator.getitem,
     "setitem": operator.setitem,
-    "contains": operator.contains,
     "len": len,
     "iter": iter,
     "next": next,
     "repr": repr,
     "str": str,
-    "bool": bool,
 }
 
 

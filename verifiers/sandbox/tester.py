@@ -125,7 +125,10 @@ class Candidate:
         kind = cast("type[object]", type(value))
         if kind.__module__ == MODULE and hasattr(value, "__dict__"):
             return {
-                "object": [kind.__name__, encode(dict[str, Any](vars(value)), self._tag, depth=2)]
+                "object": [
+                    kind.__name__,
+                    encode({**vars(cast("object", value))}, self._tag, depth=2),
+                ]
             }
         if callable(value):
             self._callbacks.append(value)
@@ -163,7 +166,7 @@ class Remote:
         self._candidate.operate("setitem", self, key, value)
 
     def __contains__(self, value: Any) -> bool:
-        return self._candidate.operate("contains", self, value) is True
+        raise TypeError("an object of the candidate's is not searched: only plain data is")
 
     def __len__(self) -> int:
         return int(self._candidate.operate("len", self))

@@ -209,8 +209,13 @@ def _become(
         for target, descriptor in enumerate(moved, first):
             os.dup2(descriptor, target)
         os.closerange(first + len(moved), 2**20)
-        walls.confine(settings.mechanisms, limits, program, parent)
         channel = Channel(3)
+        try:
+            walls.confine(settings.mechanisms, limits, program, parent)
+        except OSError as error:
+            if role == "canary":
+                channel.send([["walls", f"not be raised: {error}"]])
+            raise
         match role:
             case "candidate":
                 guest.Guest(channel).serve()

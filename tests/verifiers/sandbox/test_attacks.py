@@ -1,0 +1,109 @@
+"""Every attack fails, harms nothing and leaves a service that still judges rightly.
+
+As whoever runs the tests, as an ordinary user, and in an emulated default pod.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.verifiers.sandbox.attacks import ATTACKS, Attack
+
+ROOT = Path(__file__).parents[3]
+NOBODY = 65534
+MODES = ("as we are", "ordinary user", "default pod")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return cache(lambda mode: _attack(mode, tmp_path_factory.mktemp("guarded")))
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: f"{a.group}: {a.name}")
+@pytest.mark.parametrize("mode", MODES)
+def test_an_attack_fails_and_harms_nothing(mode: str, attack: Attack, reports: Any) -> None:
+    report = reports(mode)[attack.name]
+    assert report["status"] in attack.statuses, report["evidence"]
+    assert report["harm"] == []
+    assert report["healthy"]
+
+
+def test_there_are_attacks_of_every_class() -> None:
+    groups = Counter(attack.group for attack in ATTACKS)
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 80
+    assert set(groups) == {
+        *("verdict forging", "side effects", "resource exhaustion", "protocol abuse")
+    }
+
+
+def _attack(mode: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.verifiers.sandbox.attack_runner", str(folder)]
+    match mode:
+        case "ordinary user":
+            command = _as_nobody(command, folder)
+        case "default pod":
+            command = _in_a_pod(command)
+        case _:
+            pass
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return {report["name"]: report for report in map(json.loads, run.stdout.splitlines())}
+
+
+def _as_nobody(command: list[str], folder: Path) -> list[str]:
+    """In a mount namespace where the interpreter's folder can be reached by everybody."""
+    if os.getuid() != 0:
+        pytest.skip("we are an ordinary user already")
+    if not (shutil.which("unshare") and shutil.which("setpriv")):
+        pytest.skip("util-linux is not installed")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("no capability to make a mount namespace")
+    for parent in (folder, *folder.parents):
+        if parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    os.chown(folder, NOBODY, NOBODY)
+    lines = ["set -e"]
+    for place in dict.fromkeys((sys.base_prefix, str(ROOT), os.path.realpath(sys.prefix))):
+        if hidden := _hidden(Path(place)):
+            aside, quoted = shlex.quote(str(folder.parent / "aside")), shlex.quote(place)
+            lines += [f"mkdir -p {aside}", f"mount --bind {quoted} {aside}"]
+            lines += [f"mount -t tmpfs -o mode=755 none {shlex.quote(str(hidden))}"]
+            lines += [f"mkdir -p {quoted}", f"mount --bind {aside} {quoted}"]
+    user = f"--reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all"
+    lines += [f"exec setpriv {user} {shlex.join(command)}"]
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines)]
+
+
+def _hidden(place: Path) -> Path | None:
+    """The first folder on the way that others may not enter."""
+    for parent in reversed((place, *place.parents)):
+        if not parent.stat().st_mode & 0o001:
+            return parent
+    return None
+
+
+def _in_a_pod(command: list[str]) -> list[str]:
+    if platform.machine() != "x86_64":
+        pytest.skip("the emulated profile has the numbers of x86-64")
+    if not shutil.which("setpriv"):
+        pytest.skip("util-linux is not installed")
+    bare = ["--bounding-set=-all"] if os.getuid() == 0 else []
+    privileges = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", *bare]
+    emulated = [sys.executable, "-m", "tests.verifiers.sandbox.emulated", "docker"]
+    return [*privileges, *emulated, *command]
