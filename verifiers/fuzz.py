@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
@@ -128,7 +128,9 @@ class _Maker:
                 column = table.columns[index]
                 place = (table.name.lower(), column.name.lower())
                 values = [row[index] for row in self.samples.get(table.name, ())]
-                known |= dict.fromkeys(v for v in values if v is not None)
+                known |= dict.fromkeys(
+                    v for v in values if v is not None and isinstance(v, Hashable)
+                )
                 wanted = self.gold.values.get(place, ())
                 exact += _cast_all(wanted, values, column.type)
                 patterns = self.gold.patterns.get(place, ())
@@ -181,8 +183,8 @@ class _Maker:
 
     def _row(self, table: Table, base: Sequence[Row]) -> Row:
         random = self.random
-        row = list(random.choice(base)) if base else [
-            random.choice(_invented(column, ())) for column in table.columns
+        row: list[Any] = list(random.choice(base)) if base else [
+            random.choice(_invented(column, ()) or [None]) for column in table.columns
         ]  # fmt: skip
         # Some rows take only values that the gold names, so that all its conditions meet in one.
         share = 0.95 if random.random() < 0.4 else self.shape.named
@@ -352,6 +354,8 @@ def _kind(present: Sequence[Any], declared: str) -> str:
     if present:
         return "other"
     name = declared.upper()
+    if name.endswith("]") or name.startswith(("STRUCT", "MAP", "UNION")):
+        return "other"
     if "INT" in name:
         return "integer"
     if "TIMESTAMP" in name:

@@ -119,11 +119,20 @@ def _engine(kind: str, database: str, state: tuple[int, ...]) -> Engine:
     return _ENGINES[kind](database)
 
 
-_ENGINES: dict[str, Callable[[str], Engine]] = {"sqlite": SqliteEngine}
+def _duckdb(database: str) -> Engine:
+    from verifiers.duckdb_engine import DuckdbEngine  # 600 MiB of address space
+
+    return DuckdbEngine(database)
 
 
-@lru_cache(maxsize=32)
+_ENGINES: dict[str, Callable[[str], Engine]] = {"sqlite": SqliteEngine, "duckdb": _duckdb}
+
+
 def _exams(kind: str, database: str, state: tuple[int, ...], query: str) -> Exams:
+    return _KEPT[kind](kind, database, state, query)
+
+
+def _make(kind: str, database: str, state: tuple[int, ...], query: str) -> Exams:
     engine = _engine(kind, database, state)
     schema = {
         table.name.lower(): [column.name.lower() for column in table.columns]
@@ -136,6 +145,12 @@ def _exams(kind: str, database: str, state: tuple[int, ...], query: str) -> Exam
         raise UnavailableError(f"the gold query does not run: {error}") from None
     copies = _copies(engine, query, gold)
     return Exams(query, (Exam(engine.base, truth), *copies))
+
+
+_KEPT = {
+    "sqlite": lru_cache(maxsize=32)(_make),
+    "duckdb": lru_cache(maxsize=3)(_make),  # its databases take address space
+}
 
 
 def _truth(session: Session, query: str, gold: GoldQuery, budget: Budget) -> Truth:

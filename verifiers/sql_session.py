@@ -104,5 +104,5 @@ class Engine(Protocol):
         ...
 
     def copy(self, rows: Mapping[str, Sequence[Row]]) -> Session:
-        """A database of the same form with these rows; those that break a rule are left out."""
+        """A database of the same form with these rows; an engine may leave out those that break a rule."""
         ...

@@ -15,7 +15,7 @@ class SqlSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["sql"] = "sql"
-    engine: Literal["sqlite"] = Field("sqlite", description="What runs the queries.")
+    engine: Literal["sqlite", "duckdb"] = Field("sqlite", description="What runs the queries.")
     database: str = Field(min_length=1, description="Path of the database file; never written.")
     query: str = Field(min_length=1, max_length=100_000, description="The gold query.")
     column_order: bool = Field(True, description="Whether columns must stand in the gold's order.")

@@ -30,6 +30,7 @@ from verifiers.verdict import Verdict
 CHANNEL = 0
 MAX_OPEN_FILES = 64
 MAX_FILE_SIZE = 2**20
+RESERVE = 2 * 2**30
 PREPARE_CPU_S = 20.0
 """What a task may use once, before its first completion."""
 
@@ -56,7 +57,8 @@ def _restrict(memory: int) -> None:
         taken = int(file.read().split()[0]) * resource.getpagesize()
     if taken > memory:
         raise MemoryError(f"a worker takes up {taken // 2**20} MiB before any work")
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    # What reserves address space that it does not use, DuckDB, may take the rest.
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory + RESERVE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_SIZE, MAX_FILE_SIZE))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
