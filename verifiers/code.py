@@ -24,13 +24,14 @@ from typing import Any
 from verifiers.code_spec import CodeSpec
 from verifiers.extract import ExtractionError, extract
 from verifiers.sandbox import supervisor
-from verifiers.sandbox.policy import Limits
+from verifiers.sandbox.policy import COMPILER_LIMITS, COMPILERS, Limits
 from verifiers.sandbox.protocol import ProtocolError, encode
 from verifiers.sandbox.supervisor import Ending, Run, Sandbox, SandboxError
 from verifiers.strict_json import StrictJsonError
 from verifiers.verdict import Status, Verdict, clip
 
 MAX_STDERR = 4_096
+COMPILE_S = 20.0
 _WANTS_NUMPY = re.compile(r"^\s*(?:import|from)\s+(?:numpy|pandas|scipy)\b", re.MULTILINE)
 _NUMPY_MEMORY = 2**30
 """Address space that numpy and pandas take up before any work."""
@@ -63,7 +64,9 @@ def judge(spec: CodeSpec, completion: str, sandbox: Sandbox | None = None) -> Ve
     if not code.strip():
         return Verdict(0.0, "malformed", {"reason": "no code"})
     sandbox = sandbox or supervisor.shared()
-    if spec.stdio is not None:
+    if spec.language != "python":
+        outcome = _compile_and_run(spec, code, sandbox)
+    elif spec.stdio is not None:
         outcome = _run_programs(spec, code, sandbox)
     else:
         outcome = _run_tests(spec, code, sandbox)
@@ -197,15 +200,46 @@ def _continued(prompt: str, code: str) -> str:
     return f"{prompt.rstrip()}\n{'' if code[0].isspace() else indent}{code}"
 
 
-def _run_programs(spec: CodeSpec, code: str, sandbox: Sandbox) -> _Outcome:
-    numpy = _WANTS_NUMPY.search(code) is not None
-    bounds, outcome = limits(spec, numpy=numpy), _Outcome()
-    for index, case in enumerate(spec.stdio or ()):
+def _compile_and_run(spec: CodeSpec, code: str, sandbox: Sandbox) -> _Outcome:
+    if not os.access(f"/usr/bin/{COMPILERS[spec.language][0]}", os.X_OK):
+        raise SandboxError(f"there is no compiler for {spec.language} on this machine")
+    with sandbox.new_program() as program:
+        outcome = _Outcome()
         with sandbox.run(
-            "program", bounds, spec.timeout_s, kind="numpy" if numpy else "python"
+            "compile", COMPILER_LIMITS, COMPILE_S, kind="native", program=program
         ) as run:
             try:
-                run.channel.send(code)
+                run.channel.send(spec.language)
+                _, complaint = _exchange(run, code.encode(errors="replace"), 0)
+                run.wait()
+            except TimeoutError:
+                outcome.limit, complaint = "compile", b""
+        outcome.endings += run.endings
+        if outcome.limit or run.endings[0].code != 0:
+            said = complaint.decode(errors="replace") or "the compiler did not end"
+            outcome.unparsed = outcome.limit is None
+            _fail(outcome, {"reason": clip(said)})
+            return outcome
+        return _run_programs(spec, code, sandbox, outcome, program)
+
+
+def _run_programs(
+    spec: CodeSpec,
+    code: str,
+    sandbox: Sandbox,
+    outcome: _Outcome | None = None,
+    program: int = 0,
+) -> _Outcome:
+    """Run the code once a case; `program` is its number when it was compiled."""
+    outcome = outcome or _Outcome()
+    numpy = not program and _WANTS_NUMPY.search(code) is not None
+    bounds = limits(spec, numpy=numpy)
+    job, kind = ("native", "native") if program else ("program", "numpy" if numpy else "python")
+    for index, case in enumerate(spec.stdio or ()):
+        with sandbox.run(job, bounds, spec.timeout_s, kind=kind, program=program) as run:
+            try:
+                if not program:
+                    run.channel.send(code)
                 printed, complaint = _exchange(run, case.stdin.encode(), spec.max_output)
                 run.wait()
                 reason = _difference(case.stdout, printed)
@@ -218,7 +252,7 @@ def _run_programs(spec: CodeSpec, code: str, sandbox: Sandbox) -> _Outcome:
             outcome.passed += 1
             continue
         output = clip(complaint.decode(errors="replace"))
-        outcome.unparsed |= index == 0 and output.startswith(_UNPARSED)
+        outcome.unparsed |= not program and index == 0 and output.startswith(_UNPARSED)
         if any(_out_of_cpu(ending, bounds) for ending in run.endings):
             outcome.limit = outcome.limit or "cpu"
         _fail(

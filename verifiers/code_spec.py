@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from verifiers import strict_json
 from verifiers.extract import Extract, FencedBlock, Text
 
-OVERHEAD_S = 20.0
+OVERHEAD_S = 30.0
+"""Wall seconds for compiling, and for forks to start and end."""
 
 
 class _Part(BaseModel):
@@ -46,7 +47,9 @@ class CodeSpec(_Bounds):
     """A program that passes tests: exactly one of `tests`, `calls` and `stdio`."""
 
     kind: Literal["code"] = "code"
-    language: Literal["python"] = "python"
+    language: Literal["python", "c", "cpp"] = Field(
+        "python", description="C and C++ are judged by `stdio`."
+    )
     tests: tuple[str, ...] | None = Field(
         None,
         min_length=1,
@@ -77,7 +80,7 @@ class CodeSpec(_Bounds):
 
     @property
     def granted_s(self) -> float:
-        """Wall seconds that a verdict may take, with those that forks take to start and end."""
+        """Wall seconds that a verdict may take, all told."""
         return self.timeout_s * len(self.stdio or (None,)) + OVERHEAD_S
 
     @property
@@ -101,6 +104,8 @@ class CodeSpec(_Bounds):
             raise ValueError(
                 f"exactly one of tests, calls and stdio is needed, not {', '.join(given) or 'none'}"
             )
+        if self.language != "python" and (self.stdio is None or self.setup or self.prompt):
+            raise ValueError(f"language: {self.language} is judged by stdio alone")
         if self.calls is not None and not self.entry_point:
             raise ValueError("entry_point: the function that `calls` calls is not named")
         for name, sources in (("tests", self.tests or ()), ("setup", (self.setup,))):
@@ -128,7 +133,7 @@ class PythonSpec(_Bounds):
 
     @property
     def granted_s(self) -> float:
-        """Wall seconds that a verdict may take, with those that a fork takes to start and end."""
+        """Wall seconds that a verdict may take, all told."""
         return self.timeout_s + OVERHEAD_S
 
     @model_validator(mode="after")

@@ -35,12 +35,14 @@ def abi() -> int:
 
 
 def restrict(
-    readable: Iterable[str], *, executable: Iterable[str] = (), signals: bool = False
+    readable: Iterable[str],
+    *,
+    executable: Iterable[str] = (),
+    writable: Iterable[str] = (),
 ) -> None:
     """Confine this thread and all that it starts, for ever, to reading beneath `readable`.
 
-    `executable` may be read and executed. `signals` leaves signals to processes outside
-    the domain alone. Needs no_new_privs. Raises LandlockError.
+    `executable` may be read and executed, in `writable` everything be done. Needs no_new_privs. Raises LandlockError.
     """
     version = abi()
     rights = _FIRST_ABI_RIGHTS
@@ -50,13 +52,13 @@ def restrict(
     if version >= 4:
         attributes += struct.pack("=Q", _TCP)
     if version >= 6:
-        scopes = _SCOPE_SOCKETS | (0 if signals else _SCOPE_SIGNALS)
-        attributes += struct.pack("=Q", scopes)
+        attributes += struct.pack("=Q", _SCOPE_SOCKETS | _SCOPE_SIGNALS)
     ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     try:
         for paths, access in (
             (readable, _READ_FILE | _READ_DIR),
             (executable, _READ_FILE | _READ_DIR | _EXECUTE),
+            (writable, rights),
         ):
             for path in paths:
                 _allow(ruleset, path, access)

@@ -69,21 +69,49 @@ NOT_IMPLEMENTED: tuple[str, ...] = ("clone3",)
 """Answered ENOSYS: its flags lie in memory, and the C library then falls back to `clone`."""
 
 
+COMPILER_ALLOWED: tuple[str, ...] = (
+    # a compiler is our program on the candidate's text: it starts its passes and writes files
+    *(*ALLOWED, "clone", "vfork", "execve", "wait4", "pipe", "pipe2", "umask", "chmod", "fchmod"),
+    *("unlink", "unlinkat", "rename", "ftruncate", "fallocate", "fadvise64", "getpgrp"),
+)
+
+BINARY = 4
+"""The descriptor of a compiled program, closed by its own start."""
+_AT_EMPTY_PATH = 0x1000
+
+NATIVE_CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
+    **CONDITIONAL,
+    "execveat": (OneOf(0, (BINARY,)), OneOf(4, (_AT_EMPTY_PATH,))),  # become that program
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use.
+    """What each process of a run may use.
 
-    memory   bytes of address space
-    cpu_s    whole seconds of CPU; the kernel kills beyond
-    stack    bytes of stack
+    memory      bytes of address space
+    cpu_s       whole seconds of CPU; the kernel kills beyond
+    stack       bytes of stack
+    file_size   bytes of the largest file it may write; 0 but for the compiler
+    open_files  descriptors
     """
 
     memory: int = 512 * 2**20
     cpu_s: int = 10
     stack: int = 16 * 2**20
+    file_size: int = 0
+    open_files: int = 32
 
 
-OPEN_FILES = 32
+COMPILER_LIMITS = Limits(2 * 2**30, 20, file_size=64 * 2**20, open_files=64)
+
+COMPILERS: Mapping[str, tuple[str, ...]] = {
+    "c": ("gcc", "-x", "c", "-std=gnu17"),
+    "cpp": ("g++", "-x", "c++", "-std=gnu++20"),
+}
+COMPILER_OPTIONS = ("-O2", "-static", "-w", "-fno-diagnostics-color", "-", "-lm", "-o")
+TOOLCHAIN = ("/usr/bin", "/usr/lib", "/usr/libexec", "/usr/include", "/lib", "/lib64")
+"""What a compiler may read and execute."""
 
 NEVER_READABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/tmp", "/home", "/root", "/var", "/run")
 

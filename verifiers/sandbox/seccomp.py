@@ -33,6 +33,10 @@ ARCHITECTURES = {"x86_64": Architecture(0xC000003E, 0), "aarch64": Architecture(
 
 # name: (x86_64, aarch64); -1 where the machine has no such call
 NUMBERS: Mapping[str, tuple[int, int]] = {
+    "chmod": (90, -1), "fadvise64": (221, 223), "fallocate": (285, 47), "fchmod": (91, 52),
+    "ftruncate": (77, 46), "getpgrp": (111, -1), "pipe": (22, -1), "pipe2": (293, 59),
+    "rename": (82, -1), "umask": (95, 166), "unlink": (87, -1), "unlinkat": (263, 35),
+    "vfork": (58, -1), "wait4": (61, 260),
     "access": (21, -1), "arch_prctl": (158, -1), "brk": (12, 214), "capget": (125, 90),
     "clock_getres": (229, 114), "clock_gettime": (228, 113), "clock_nanosleep": (230, 115),
     "clone": (56, 220), "clone3": (435, 435), "close": (3, 57), "dup": (32, 23),

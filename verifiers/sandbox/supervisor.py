@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Collection, Generator, Sequence
@@ -128,9 +129,13 @@ class Sandbox:
         self._start_s = start_s
         self._lock = threading.Lock()
         self._zygotes: dict[str, _Zygote] = {}
-        self._numbers = 0
+        self._numbers = self._programs = 0
         walls = ("no_new_privs", "dumpable", "rlimits") if unsafe else tuple(mechanisms)
-        settings = {"mechanisms": walls, "readable": policy.readable_paths()}
+        settings = {
+            "mechanisms": walls,
+            "readable": policy.readable_paths(),
+            "temporary": tempfile.gettempdir(),
+        }
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._printed = os.memfd_create("sandbox-output", os.MFD_CLOEXEC)
         path = [os.path.abspath(entry) for entry in sys.path]
@@ -150,7 +155,9 @@ class Sandbox:
             )
         self._root = _Zygote(self._control, self._last_words)
         try:
-            self._root.receive(start_s)
+            ready, _ = self._root.receive(start_s)
+            self.scratch = str(ready["scratch"])
+            """The folder in which programs are compiled; the first zygote removes it."""
             if not unsafe:
                 self._prove(walls)
         except BaseException:
@@ -164,16 +171,18 @@ class Sandbox:
 
     @contextlib.contextmanager
     def run(
-        self, job: str, limits: Limits, seconds: float, *, kind: str = "python"
+        self, job: str, limits: Limits, seconds: float, *, kind: str = "python", program: int = 0
     ) -> Generator[Run]:
         """The processes of one job (see `zygote.JOBS`), killed and reaped on the way out.
 
-        `seconds` of wall time start when they have been forked. Raises SandboxError.
+        `seconds` of wall time start when they have been forked. `program` is the number
+        of a compiled program. Raises SandboxError.
         """
         with self._lock, self._mark_broken():
             zygote = self._zygotes.get(kind) or self._open(kind)
             self._numbers += 1
-            zygote.send({"number": self._numbers, "job": job, "limits": asdict(limits)})
+            request = {"number": self._numbers, "job": job, "program": program}
+            zygote.send(request | {"limits": asdict(limits)})
             while True:
                 message, descriptors = zygote.receive(END_S)
                 if message.get("started") == self._numbers:
@@ -196,6 +205,20 @@ class Sandbox:
             self.broken = True
             raise
 
+    @contextlib.contextmanager
+    def new_program(self) -> Generator[int]:
+        """A number for a program to be compiled; its files are removed on the way out.
+
+        Enter the `compile` run first thing.
+        """
+        self._programs += 1
+        try:
+            yield self._programs
+        finally:
+            with self._lock, self._mark_broken():
+                if "native" in self._zygotes:
+                    self._zygotes["native"].send({"discard": self._programs})
+
     def close(self) -> None:
         """End every process of the sandbox. Idempotent."""
         for zygote in self._zygotes.values():
@@ -203,8 +226,11 @@ class Sandbox:
         self._zygotes.clear()
         self._control.close()
         if self._process.returncode is None:
-            self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             os.close(self._printed)
 
     def __enter__(self) -> Self:

@@ -25,14 +25,20 @@ class WallError(OSError):
     """A wall that cannot be raised."""
 
 
-def settle(mechanisms: Collection[Mechanism], readable: Sequence[str]) -> None:
+def settle(
+    mechanisms: Collection[Mechanism],
+    readable: Sequence[str],
+    *,
+    executable: Sequence[str] = (),
+    writable: Sequence[str] = (),
+) -> None:
     """What a zygote raises before it serves; forks inherit it. Raises OSError."""
     if "no_new_privs" in mechanisms:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if "dumpable" in mechanisms:
         libc.prctl(_PR_SET_DUMPABLE, 0)
     if "landlock" in mechanisms:
-        landlock.restrict(readable)
+        landlock.restrict(readable, executable=executable, writable=writable)
     if "capabilities" in mechanisms:
         _drop_capabilities()
 
@@ -59,17 +65,30 @@ def rlimits(limits: Limits) -> tuple[tuple[int, int], ...]:
         (resource.RLIMIT_AS, limits.memory),
         (resource.RLIMIT_CPU, limits.cpu_s),
         (resource.RLIMIT_STACK, limits.stack),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, limits.file_size),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, policy.OPEN_FILES),
+        (resource.RLIMIT_NOFILE, limits.open_files),
     )
 
 
-def run_filter() -> seccomp.Filter:
-    """The seccomp filter of a run."""
-    return seccomp.Filter(
-        seccomp.compile_filter(policy.ALLOWED, policy.CONDITIONAL, policy.NOT_IMPLEMENTED)
-    )
+def filters() -> dict[str, seccomp.Filter]:
+    """The seccomp filter of each role that has one of its own, and of `run`, all others'."""
+    conditions = {name: c for name, c in policy.CONDITIONAL.items() if name != "clone"}
+    table = {
+        "run": (policy.ALLOWED, policy.CONDITIONAL),
+        "native": (policy.ALLOWED, policy.NATIVE_CONDITIONAL),
+        "compiler": (policy.COMPILER_ALLOWED, conditions),
+    }
+    return {
+        role: seccomp.Filter(seccomp.compile_filter(allowed, conditional, policy.NOT_IMPLEMENTED))
+        for role, (allowed, conditional) in table.items()
+    }
+
+
+def only(binary: str, mechanisms: Collection[Mechanism]) -> None:
+    """Let nothing be opened any more but this program, for execution. Raises OSError."""
+    if "landlock" in mechanisms:
+        landlock.restrict((), executable=(binary,))
 
 
 def die_with_parent() -> None:

@@ -17,13 +17,15 @@ import importlib
 import json
 import os
 import select
+import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from verifiers.sandbox import canary, grader, guest, seccomp, tester, walls
+from verifiers.sandbox import canary, grader, guest, policy, seccomp, tester, walls
 from verifiers.sandbox.policy import Limits, Mechanism
 from verifiers.sandbox.protocol import Channel
 
@@ -37,10 +39,16 @@ PRELOADED = {
         *("string", "time", "types", "typing"),
     ),
     "numpy": ("numpy",),
+    "native": (),
 }
 
-JOBS = {"test": ("candidate", "judge"), "program": ("program",), "grade": ("grader",)} | {
-    "canary": ("canary",)
+JOBS = {
+    "test": ("candidate", "judge"),
+    "program": ("program",),
+    "grade": ("grader",),
+    "canary": ("canary",),
+    "compile": ("compiler",),
+    "native": ("native",),
 }
 """The processes of each job, in the order in which they are forked."""
 
@@ -51,29 +59,43 @@ class Settings:
 
     mechanisms: tuple[Mechanism, ...]
     readable: tuple[str, ...]
+    scratch: str
+    """A folder for compiled programs, which only the zygote named `native` can reach."""
 
 
 def main() -> None:
     """Open zygotes until the supervisor closes the socket."""
     given = json.loads(sys.argv[1])
-    settings = Settings(tuple(given["mechanisms"]), tuple(given["readable"]))
+    scratch = os.path.join(given["temporary"], f"strop-sandbox-{os.urandom(8).hex()}")
+    settings = Settings(tuple(given["mechanisms"]), tuple(given["readable"]), scratch)
     control = socket.socket(fileno=os.dup(CONTROL))
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, CONTROL)
     os.close(nothing)
     for name in PRELOADED["python"]:
         importlib.import_module(name)
-    _send(control, {"ready": True})
-    while packet := control.recv(MAX_PACKET):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        parent = os.getpid()
-        if os.fork() == 0:
-            control.close()
-            ours.close()
-            _live(theirs, json.loads(packet)["open"], settings, parent)
-        theirs.close()
-        _send(control, {"opened": True}, [ours.fileno()])
+    os.mkdir(scratch, 0o700)
+    try:
+        _send(control, {"ready": True, "scratch": scratch})
+        while packet := control.recv(MAX_PACKET):
+            _open(control, json.loads(packet)["open"], settings)
+    finally:
+        with contextlib.suppress(ChildProcessError):
+            while os.wait():
+                pass
+        shutil.rmtree(scratch)
+
+
+def _open(control: socket.socket, kind: str, settings: Settings) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    if os.fork() == 0:
+        control.close()
         ours.close()
+        _live(theirs, kind, settings, parent)
+    theirs.close()
+    _send(control, {"opened": True}, [ours.fileno()])
+    ours.close()
 
 
 def _live(control: socket.socket, kind: str, settings: Settings, parent: int) -> NoReturn:
@@ -86,7 +108,7 @@ def _live(control: socket.socket, kind: str, settings: Settings, parent: int) ->
                 os.dup2(0, descriptor)
             for _ in range(REHEARSALS):
                 _rehearse()
-            walls.settle(settings.mechanisms, settings.readable)
+            _settle(kind, settings)
             gc.collect()
             gc.freeze()
             _Zygote(control, settings).serve()
@@ -95,6 +117,14 @@ def _live(control: socket.socket, kind: str, settings: Settings, parent: int) ->
         with contextlib.suppress(OSError):
             _send(control, {"error": f"{type(error).__name__}: {error}"})
         os._exit(1)
+
+
+def _settle(kind: str, settings: Settings) -> None:
+    if kind != "native":
+        walls.settle(settings.mechanisms, settings.readable)
+        return
+    toolchain = [path for path in policy.TOOLCHAIN if os.path.isdir(path)]
+    walls.settle(settings.mechanisms, (), executable=toolchain, writable=(settings.scratch,))
 
 
 def _rehearse() -> None:
@@ -127,7 +157,7 @@ def _converse(messages: Sequence[Any], part: Callable[[Channel], None]) -> None:
 class _Zygote:
     def __init__(self, control: socket.socket, settings: Settings) -> None:
         self._control, self._settings = control, settings
-        self._filter = walls.run_filter()
+        self._filters = walls.filters()
         self._pid = os.getpid()
         self._poll = select.poll()
         self._children: dict[int, tuple[int, int, str]] = {}
@@ -144,11 +174,18 @@ class _Zygote:
                 packet = self._control.recv(MAX_PACKET)
                 if not packet:
                     return
-                self._start(json.loads(packet))
+                request = json.loads(packet)
+                if "discard" in request:
+                    shutil.rmtree(self._place(request["discard"]))
+                else:
+                    self._start(request)
 
     def _start(self, request: dict[str, Any]) -> None:
         """Fork the roles of a job; hand over the supervisor's descriptors and the pidfds."""
         number, job, limits = request["number"], request["job"], Limits(**request["limits"])
+        self._program = self._place(request["program"])
+        if job == "compile":
+            os.mkdir(self._program, 0o700)
         ours, theirs = socket.socketpair()
         handed, lent = [ours.detach()], [theirs.detach()]
         channels = {JOBS[job][-1]: [lent[0]]}
@@ -157,7 +194,7 @@ class _Zygote:
             judges, candidates = (end.detach() for end in socket.socketpair())
             channels = {"candidate": [candidates], "judge": [lent[0], judges]}
             lent += [judges, candidates]
-        elif job == "program":
+        elif job in ("program", "compile", "native"):
             for direction in (-1, 1, 1):
                 lend, keep = os.pipe()[::-direction]
                 standard.append(lend)
@@ -173,16 +210,23 @@ class _Zygote:
     ) -> int:
         pid = os.fork()
         if pid == 0:
-            _become(role, limits, channels, standard, self._settings, self._filter, self._pid)
+            fence = self._filters.get(role, self._filters["run"])
+            program = self._program
+            _become(role, limits, channels, standard, self._settings, fence, self._pid, program)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, number, role)
         self._poll.register(pidfd, select.POLLIN)
         return pidfd
 
+    def _place(self, number: int) -> str:
+        return os.path.join(self._settings.scratch, str(int(number)))
+
     def _reap(self, pidfd: int) -> None:
         pid, number, role = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
+        if role == "compiler":  # its passes; the group is its own while it is not reaped
+            os.killpg(pid, signal.SIGKILL)
         _, status, usage = os.wait4(pid, 0)
         ended = {
             "role": role,
@@ -198,8 +242,9 @@ def _become(
     channels: Sequence[int],
     standard: Sequence[int],
     settings: Settings,
-    program: seccomp.Filter,
+    fence: seccomp.Filter,
     parent: int,
+    place: str,
 ) -> NoReturn:
     """The life of a fork: keep its own descriptors, raise the walls, then read its job."""
     try:
@@ -209,9 +254,16 @@ def _become(
         for target, descriptor in enumerate(moved, first):
             os.dup2(descriptor, target)
         os.closerange(first + len(moved), 2**20)
+        binary = os.path.join(place, "program")
+        if role == "native":
+            if os.open(binary, os.O_PATH | os.O_CLOEXEC) != policy.BINARY:
+                raise OSError("the program has another descriptor than the filter allows")
+            walls.only(binary, settings.mechanisms)
+        if role == "compiler":
+            os.setpgid(0, 0)
         channel = Channel(3)
         try:
-            walls.confine(settings.mechanisms, limits, program, parent)
+            walls.confine(settings.mechanisms, limits, fence, parent)
         except OSError as error:
             if role == "canary":
                 channel.send([["walls", f"not be raised: {error}"]])
@@ -223,6 +275,14 @@ def _become(
                 tester.serve(channel, Channel(4))
             case "program":
                 guest.run_program(channel)
+            case "compiler":
+                language = str(channel.receive())
+                command = (*policy.COMPILERS[language], *policy.COMPILER_OPTIONS, binary)
+                environment = {"PATH": "/usr/bin:/bin", "TMPDIR": place, "LC_ALL": "C.UTF-8"}
+                os.execve(f"/usr/bin/{command[0]}", command, environment)
+            case "native":
+                os.close(3)
+                os.execve(policy.BINARY, ["program"], {})
             case "grader":
                 grader.serve(channel)
             case _:
