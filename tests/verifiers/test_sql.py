@@ -308,3 +308,16 @@ def test_rows_that_tie_may_come_in_any_order_and_no_others(
 )  # fmt: skip
 def test_a_gold_orders_only_at_its_top(query: str, ordered: bool):
     assert gold_query.read(query, "sqlite", {"t": ["a", "b"]}).ordered is ordered
+
+
+def test_an_answer_may_take_as_long_as_a_slow_gold(shop: Path):
+    def steps(number: int) -> str:
+        return (
+            f"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {number})"
+            " SELECT SUM(x) FROM c"
+        )
+
+    slow = parse_spec({"kind": "sql", "database": str(shop), "query": steps(1_500_000)})
+    assert isinstance(slow, sql.SqlSpec)
+    assert sql.QUERY_S <= sql.prepare(slow).allowed_s <= sql.PATIENCE * sql.GOLD_S
+    assert judge(slow, steps(1_500_000).replace("x + 1", "1 + x")).status == "correct"
