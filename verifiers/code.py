@@ -17,6 +17,7 @@ import select
 import signal
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,7 @@ from verifiers.sandbox import supervisor
 from verifiers.sandbox.policy import COMPILER_LIMITS, COMPILERS, Limits
 from verifiers.sandbox.protocol import ProtocolError, encode
 from verifiers.sandbox.supervisor import Ending, Run, Sandbox, SandboxError
+from verifiers.sandbox.tester import Candidate, CandidateGoneError, why
 from verifiers.strict_json import StrictJsonError
 from verifiers.verdict import Status, Verdict, clip
 
@@ -69,7 +71,7 @@ def judge(spec: CodeSpec, completion: str, sandbox: Sandbox | None = None) -> Ve
     elif spec.stdio is not None:
         outcome = _run_programs(spec, code, sandbox)
     else:
-        outcome = _run_tests(spec, code, sandbox)
+        outcome = _call(spec, code, sandbox) or _run_tests(spec, code, sandbox)
     return _verdict(spec, outcome, tainted=sandbox.tainted)
 
 
@@ -99,9 +101,105 @@ def limits(spec: CodeSpec, *, numpy: bool) -> Limits:
     return Limits(memory, math.ceil(spec.timeout_s))
 
 
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    """A test that is no more than a call with literal arguments and a literal result."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    expect: Any
+
+
+@lru_cache(maxsize=1024)
+def _literals(tests: tuple[str, ...], entry_point: str) -> tuple[_Literal, ...] | None:
+    """The tests as literal calls, `assert f(2) == 4`; None when one says more than that."""
+    found: list[_Literal] = []
+    for test in tests:
+        match ast.parse(test).body:
+            case [
+                ast.Assert(
+                    ast.Compare(ast.Call(ast.Name(name), args, keywords), [ast.Eq()], [expect])
+                )
+            ] if name == entry_point or not hasattr(builtins, name):
+                pass
+            case _:
+                return None
+        try:
+            values = tuple(ast.literal_eval(argument) for argument in args)
+            named = {str(k.arg): ast.literal_eval(k.value) for k in keywords if k.arg is not None}
+            if len(named) < len(keywords):
+                return None
+            found.append(_Literal(name, values, named, ast.literal_eval(expect)))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return None
+    return tuple(found)
+
+
+def _call(spec: CodeSpec, code: str, sandbox: Sandbox) -> _Outcome | None:
+    """Literal tests need no interpreter of their own: half the processes, the same judge.
+
+    None when there is more to the tests, or the candidate answers with more than modest
+    plain data: then a judge behind walls looks into it.
+    """
+    entry_point = spec.entry_point or _named(spec.tests or (), spec.setup)
+    literals = None if spec.tests is None else _literals(spec.tests, entry_point)
+    if literals is None or spec.setup or _WANTS_NUMPY.search(code):
+        return None
+    bounds, outcome = limits(spec, numpy=False), _Outcome()
+    gone = False
+    with sandbox.run("call", bounds, spec.timeout_s) as run:
+        candidate = Candidate(run.narrow_channel)
+        try:
+            candidate.load("", _whole(spec, code))
+            _compare(spec, literals, candidate, outcome)
+        except TimeoutError:
+            outcome.limit = "wall"
+        except CandidateGoneError:
+            gone = True
+        except Exception as error:  # whatever the code raised while it was loaded
+            reason = why(error)
+            outcome.unparsed = reason.startswith(_UNPARSED)
+            _fail(outcome, {"reason": clip(reason), "output": clip(candidate.printed)})
+    outcome.endings = run.endings
+    if gone and not _out_of_cpu(run.endings[0], bounds):
+        return None
+    outcome.limit = outcome.limit or ("cpu" if gone else None)
+    return outcome
+
+
+def _compare(
+    spec: CodeSpec, literals: Sequence[_Literal], candidate: Candidate, outcome: _Outcome
+) -> None:
+    """Count what passes, note the first failure. Raises TimeoutError, CandidateGoneError."""
+    functions: dict[str, Any] = {}
+    for index, literal in enumerate(literals):
+        try:
+            if literal.name not in functions:
+                functions[literal.name] = candidate.resolve(literal.name)
+            arguments, keywords = deepcopy((literal.args, literal.kwargs))
+            result = functions[literal.name](*arguments, **keywords)
+            if result == literal.expect:
+                outcome.passed += 1
+                continue
+            reason = f"AssertionError: returned {repr(result)[:200]}"
+        except (TimeoutError, CandidateGoneError):
+            raise
+        except Exception as error:  # the candidate's, or a value that is no plain data
+            reason = why(error)
+        failure = {"failed": index, "test": clip(spec.shown(index))}
+        _fail(outcome, failure | {"reason": clip(reason), "output": clip(candidate.printed)})
+        if not spec.partial:
+            return
+
+
+def _whole(spec: CodeSpec, code: str) -> str:
+    return _continued(spec.prompt, code) if _continues(spec, code) else code
+
+
 def _run_tests(spec: CodeSpec, code: str, sandbox: Sandbox) -> _Outcome:
     job = {
-        "code": _continued(spec.prompt, code) if _continues(spec, code) else code,
+        "code": _whole(spec, code),
         "setup": spec.setup,
         "entry_point": spec.entry_point or _named(spec.tests or (), spec.setup),
         "tests": spec.tests,

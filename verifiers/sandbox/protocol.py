@@ -65,10 +65,13 @@ class Channel:
 
     With a `deadline` (monotonic seconds) the descriptor is non-blocking and a wait beyond
     it is a TimeoutError; without one, whoever is on the other side can be waited for.
+    Frames of more than `most` bytes are not read.
     """
 
-    def __init__(self, descriptor: int, deadline: float | None = None) -> None:
-        self._descriptor, self._deadline = descriptor, deadline
+    def __init__(
+        self, descriptor: int, deadline: float | None = None, most: int = MAX_FRAME
+    ) -> None:
+        self._descriptor, self._deadline, self._most = descriptor, deadline, most
 
     def send(self, message: Any) -> None:
         """Write one frame. Raises ProtocolError when it is too large, OSError when nobody
@@ -86,8 +89,8 @@ class Channel:
     def receive(self) -> Any:
         """Read one frame. Raises EOFError at the end of the stream, and ProtocolError."""
         (length,) = _HEADER.unpack(self._exactly(_HEADER.size))
-        if length > MAX_FRAME:
-            raise ProtocolError(f"a frame of {length} bytes; {MAX_FRAME} are allowed")
+        if length > self._most:
+            raise ProtocolError(f"a frame of {length} bytes; {self._most} are allowed")
         return parse(self._exactly(length))
 
     def _exactly(self, size: int) -> bytes:

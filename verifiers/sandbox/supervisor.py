@@ -37,6 +37,7 @@ _BOOT = (
 _MAX_PACKET = 2**16
 _MAX_DESCRIPTORS = 8
 _PRINTED = 2_000
+NARROW_FRAME = 2**16
 END_S = 10.0
 """Seconds a killed process may take to be reaped, and a fork to start."""
 
@@ -67,6 +68,8 @@ class Run:
         self._descriptors = descriptors
         self._pidfds = descriptors[-count:]
         self.channel = Channel(descriptors[0], deadline)
+        self.narrow_channel = Channel(descriptors[0], deadline, NARROW_FRAME)
+        """The same, for a process that is not to be trusted with our memory and time."""
         self.standard = descriptors[1:-count]
         self.deadline = deadline
         self.endings: list[Ending] = []

@@ -39,6 +39,7 @@ class Candidate:
         self._channel = channel
         self._callbacks: list[Callable[..., Any]] = []
         self._fault: str | None = None
+        """Why no call can succeed any more."""
         self.printed = ""
 
     def load(self, shared: str, code: str) -> None:
@@ -79,6 +80,8 @@ class Candidate:
                 if "callback" not in reply:
                     break
                 self._channel.send(self._called_back(reply["callback"], reply.get("arguments")))
+        except TimeoutError:  # whoever keeps a deadline hears of it
+            raise
         except (ProtocolError, EOFError, OSError) as error:
             raise self._gone(str(error)) from None
         if "error" in reply:
@@ -231,7 +234,7 @@ def serve(judge: Channel, candidate_channel: Channel) -> None:
     try:
         candidate.load(_shared(job["setup"]), job["code"])
     except Exception as error:
-        judge.send({"loaded": False, "reason": _reason(error), "output": candidate.printed})
+        judge.send({"loaded": False, "reason": why(error), "output": candidate.printed})
         return
     judge.send({"loaded": True})
     if job["calls"] is not None:
@@ -254,7 +257,7 @@ def _calls(
             passed = same(call["expect"], result)
             reason = "" if passed else f"returned {_show(result)}, expected {_show(call['expect'])}"
         except Exception as error:
-            reason = _reason(error)
+            reason = why(error)
         judge.send({"passed": passed, "reason": reason, "output": candidate.printed})
 
 
@@ -308,7 +311,7 @@ def _run(source: str, names: _Names) -> str | None:
     try:
         exec(compile(source, "<test>", "exec"), names)
     except BaseException as error:  # a test that exits has not passed
-        return _reason(error)
+        return why(error)
     return None
 
 
@@ -350,5 +353,6 @@ def _show(value: Any) -> str:
         return f"a value that cannot be shown ({type(error).__name__})"
 
 
-def _reason(error: BaseException) -> str:
+def why(error: BaseException) -> str:
+    """An exception in a line of bounded length."""
     return f"{type(error).__name__}: {error}"[:MAX_REASON]

@@ -44,6 +44,7 @@ PRELOADED = {
 
 JOBS = {
     "test": ("candidate", "judge"),
+    "call": ("candidate",),
     "program": ("program",),
     "grade": ("grader",),
     "canary": ("canary",),

@@ -405,7 +405,15 @@ _ABUSES = {
     "a lone surrogate": 'say(b\'{"value":"\\\\ud800"}\')\nhear()',
 }
 
+_MORE_THAN_LITERALS = ["assert f(2) == 4 and f(3) == 9"]
+
 ATTACKS: tuple[Attack, ...] = (
+    *(
+        Attack("verdict forging", f"{name}, before a judge behind walls", given, spec)
+        for spec in ({"tests": _MORE_THAN_LITERALS, "timeout_s": 2.0},)
+        for name, given in _FORGERIES.items()
+        if isinstance(given, str)
+    ),
     *(
         Attack("verdict forging", name, given, {"tests": _TESTS, "timeout_s": 2.0})
         if isinstance(given, str)
