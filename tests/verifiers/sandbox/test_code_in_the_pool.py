@@ -31,8 +31,11 @@ def test_the_pool_judges_code_and_graders() -> None:
 def test_a_killed_zygote_loses_no_verdict() -> None:
     with WorkerPool(1) as pool:
         (worker,) = pool.pids
-        for pid in _children(worker):
-            os.kill(pid, signal.SIGKILL)
+        family = _descendants(worker)
+        os.kill(family[0], signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while any(map(_alive, family)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert pool.judge(SPEC, RIGHT).status == "correct"
         assert pool.replaced == 1
 
