@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.client import Client
-from services.cli.follow import follow
+from services.cli.follow import follow, step_line
 from services.config import JobSpec, load_job
 from services.errors import BadSettings
 from services.settings import load_settings
@@ -102,7 +102,7 @@ def jobs(
         return
     table = Table("ID", "NAME", "STATUS", "STEP", "REWARD", "CREATED", box=None, pad_edge=False)
     for job in found:
-        step = job["progress"] or {}
+        step: dict[str, Any] = job["progress"] or {}
         table.add_row(
             job["id"],
             job["method"]["strop"]["name"],
@@ -135,9 +135,9 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
         "error": job["error"] and job["error"]["message"],
         "trained model": job["fine_tuned_model"],
     }
-    for step, value in (job["progress"] or {}).items():
-        if step in ("step", "steps", "reward_mean", "tokens_per_s"):
-            facts[step.replace("_", " ")] = value
+    progress: dict[str, Any] = job["progress"] or {}
+    if progress:
+        facts["progress"] = step_line(progress)
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         if value not in (None, ""):
