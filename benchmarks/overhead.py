@@ -23,10 +23,10 @@ import time
 from typing import Any
 
 import numpy as np
-from trainer.demo_model import resolve_model
 
 from services.threads import compute_env
 from services.weights import Manifest, checksum, pack
+from trainer.demo_model import resolve_model
 
 MODEL = "smollm2-135m-instruct"
 TEMPERATURE = 0.6
