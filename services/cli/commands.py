@@ -58,6 +58,7 @@ def up(as_json: AsJson = False) -> None:
             "url": service.url,
             "api_key_file": str(service.api_key_file),
             "home": str(service.home),
+            "engine_metrics_url": service.engine_metrics_url,
         }
         if as_json:
             _print_json(facts)
@@ -65,6 +66,9 @@ def up(as_json: AsJson = False) -> None:
             print(f"strop is up at {service.url}")
             print(f"  API key  {service.api_key_file}")
             print(f"  data     {service.home}")
+            print(f"  metrics  {service.url}/metrics")
+            if service.engine_metrics_url:
+                print(f"  engines  {service.engine_metrics_url}")
             print("Ctrl-C stops it.", flush=True)
 
     sys.exit(run(settings, tell=lambda line: notes.print(line, style="dim"), on_ready=announce))

@@ -111,6 +111,20 @@ def test_a_job_over_http_trains_through_every_tier(
     assert len(set(seen)) == 4
 
 
+def test_metrics_of_the_service_and_of_vllm_can_be_scraped(
+    service: Up, rest: httpx.Client
+) -> None:
+    ours = rest.get("/metrics").text
+    assert 'strop_jobs{status="succeeded"} 1.0' in ours
+    deadline = time.monotonic() + 60  # Ray exports every few seconds
+    while True:
+        engines = httpx.get(service.facts["engine_metrics_url"], timeout=30).text
+        if "vllm_generation_tokens" in engines or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert "vllm_generation_tokens" in engines
+
+
 @pytest.mark.timeout(600)
 def test_a_cancelled_job_gives_everything_back(
     service: Up, rest: httpx.Client, spec: dict[str, Any]
