@@ -111,9 +111,7 @@ def test_a_job_over_http_trains_through_every_tier(
     assert len(set(seen)) == 4
 
 
-def test_metrics_of_the_service_and_of_vllm_can_be_scraped(
-    service: Up, rest: httpx.Client
-) -> None:
+def test_metrics_of_the_service_and_of_vllm_can_be_scraped(service: Up, rest: httpx.Client) -> None:
     ours = rest.get("/metrics").text
     assert 'strop_jobs{status="succeeded"} 1.0' in ours
     deadline = time.monotonic() + 60  # Ray exports every few seconds
