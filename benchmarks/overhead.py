@@ -5,7 +5,7 @@ hits both. Raw vLLM is `LLM.generate` on all prompts at once, in a process of it
 the same threads and the same OpenMP runtime; ours is the actor as a job starts it, asked group
 by group through Ray, log-probs and records included. Prints one line a round and the ratio.
 
-    python benchmarks/overhead.py [--rounds 5] [--groups 32] [--group-size 8] [--max-tokens 96]
+    python benchmarks/overhead.py [--rounds 5] [--groups 32] [--group-size 8] [--max-tokens 48]
 """
 
 from __future__ import annotations
@@ -22,19 +22,34 @@ import tempfile
 import time
 from typing import Any
 
-import numpy as np
-from trainer.demo_model import resolve_model
+# Ray reads these when it is imported; by default it would run its workers at nice 15.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"}
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
+import numpy as np
+import ray
+
+from services.rollout import EngineOptions, RolloutEngine, SamplingOptions, engine_arguments
 from services.threads import compute_env
 from services.weights import Manifest, checksum, pack
+from trainer.demo_model import resolve_model
 
 MODEL = "smollm2-135m-instruct"
 TEMPERATURE = 0.6
 
 
-def flags(model: str, sequences: int) -> dict[str, Any]:
-    """The engine arguments that both sides share."""
-    return {"model": model, "max_num_seqs": sequences, "max_model_len": 512, "dtype": "bfloat16"}
+def options(arguments: argparse.Namespace) -> EngineOptions:
+    """How both sides build their engine."""
+    return EngineOptions(
+        model_path=str(resolve_model(MODEL)),
+        dtype="bfloat16",
+        max_length=512,
+        max_sequences=arguments.groups * arguments.group_size,
+        seed=0,
+        kv_cache_gib=1.0,
+        gpu_memory_utilization=0.9,
+        compile=False,
+    )
 
 
 def prompts(model: str, groups: int) -> list[list[int]]:
@@ -56,20 +71,12 @@ def raw(arguments: argparse.Namespace) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
-    model = str(resolve_model(MODEL))
-    sequences = arguments.groups * arguments.group_size
-    engine = LLM(
-        **flags(model, sequences),
-        enforce_eager=True,
-        distributed_executor_backend="uni",
-        kv_cache_memory_bytes=1 << 30,
-        logprobs_mode="processed_logprobs",
-        generation_config="vllm",
-        disable_log_stats=True,
-    )
+    built = options(arguments)
+    engine = LLM(**engine_arguments(built), disable_log_stats=True)
     params = SamplingParams(
         n=arguments.group_size,
         max_tokens=arguments.max_tokens,
@@ -77,7 +84,9 @@ def raw(arguments: argparse.Namespace) -> None:
         logprobs=0,
         detokenize=False,
     )
-    inputs = [TokensPrompt(prompt_token_ids=ids) for ids in prompts(model, arguments.groups)]
+    inputs = [
+        TokensPrompt(prompt_token_ids=ids) for ids in prompts(built.model_path, arguments.groups)
+    ]
     print("ready", flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
@@ -141,12 +150,6 @@ class Raw:
 
 async def compare(arguments: argparse.Namespace) -> list[tuple[float, float]]:
     """(raw, ours) tokens per second of each round, after one warm-up round of both."""
-    # Ray reads these when it is imported.
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    import ray
-
-    from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
-
     env = compute_env(arguments.threads)
     peer = Raw(arguments, env)
     with tempfile.TemporaryDirectory(prefix="strop-bench-") as folder:
@@ -155,17 +158,14 @@ async def compare(arguments: argparse.Namespace) -> list[tuple[float, float]]:
             log_to_driver=False, configure_logging=False,
         )  # fmt: skip
         try:
-            model = str(resolve_model(MODEL))
-            options = EngineOptions(
-                model_path=model, dtype="bfloat16", max_length=512, seed=0, kv_cache_gib=1.0,
-                max_sequences=arguments.groups * arguments.group_size,
-                gpu_memory_utilization=0.9, compile=False,
-            )  # fmt: skip
+            built = options(arguments)
             actor = ray.remote(RolloutEngine)
-            engine: Any = actor.options(runtime_env={"env_vars": env}).remote(options)
+            engine: Any = actor.options(runtime_env={"env_vars": env}).remote(built)
             await engine.start.remote()
-            await engine.load_weights.remote(*publication(model))
-            inputs = [np.asarray(ids, np.int32) for ids in prompts(model, arguments.groups)]
+            await engine.load_weights.remote(*publication(built.model_path))
+            inputs = [
+                np.asarray(ids, np.int32) for ids in prompts(built.model_path, arguments.groups)
+            ]
             sampling = SamplingOptions(max_tokens=arguments.max_tokens, temperature=TEMPERATURE)
 
             async def ours() -> float:
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--groups", type=int, default=32)
     parser.add_argument("--group-size", type=int, default=8)
-    parser.add_argument("--max-tokens", type=int, default=96)
+    parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

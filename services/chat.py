@@ -25,8 +25,8 @@ class Chat:
         folder = resolve_model(model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-        self._model: Any = model.to(device)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+        self._model: Any = loaded.to(device)
         self._options = {"temperature": temperature, "max_new_tokens": max_tokens}
         self._messages: list[dict[str, str]] = []
 

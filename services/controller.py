@@ -27,7 +27,7 @@ from services.tiers import RayTiers
 from services.traces import write_job
 from trainer.dataset import TaskFileError, load_tasks, missing_privileged, split_by_length
 from trainer.demo_model import resolve_model
-from trainer.privileged import student_prompt, teacher_prompt
+from trainer.privileged import check_privileged, student_prompt, teacher_prompt, unfilled
 from trainer.records import Task
 
 CANCEL_POLL_SECONDS = 1.0
@@ -64,8 +64,9 @@ def prepare(job: JobSpec) -> Prepared:
             f"for example {min(repeated)!r}"
         )
     if job.privileged is not None:
+        check_privileged(job.privileged)
         problems = missing_privileged(tasks, job.privileged.kind, job.tasks.train)
-        if problems:
+        if problems := problems or unfilled(tasks, job.privileged, job.tasks.train):
             raise TaskFileError(problems)
     model_path = resolve_model(job.model.path)
     tokenizer: Any = AutoTokenizer.from_pretrained(model_path)

@@ -47,6 +47,7 @@ class Service:
     url: str
     api_key_file: Path
     home: Path
+    engine_metrics_url: str | None  # None with a Ray cluster that is not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class _Local:
 
         write_private(settings.service_file, json.dumps({"url": url, "pid": os.getpid()}))
         stack.callback(settings.service_file.unlink, missing_ok=True)
-        return Service(url, settings.api_key_file, settings.home)
+        metrics = None if ray is None else ray.metrics_url
+        return Service(url, settings.api_key_file, settings.home, metrics)
 
     def _start_store(self, stack: ExitStack) -> str:
         if self._settings.redis_url is not None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from services.errors import CannotStart
 from services.private_files import write_private
 from services.processes import Family, spawn, stop
 from services.settings import Settings
@@ -37,13 +39,19 @@ class LocalRay:
     """A head that is starting or runs; `address` is None until it can be reached."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], log: Path, folder: Path, token_file: Path
+        self,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        folder: Path,
+        token_file: Path,
+        metrics_port: int,
     ) -> None:
         """Use `start`."""
         self.process = process
         self.log = log
         self._folder = folder
         self._token_file = token_file
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
 
     @classmethod
     def start(cls, settings: Settings, family: Family) -> LocalRay:
@@ -54,10 +62,12 @@ class LocalRay:
         folder = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX))
         write_private(record, str(folder))
         write_private(settings.ray_token_file, secrets.token_hex(32))
+        metrics_port = _free_port(settings.metrics_port)
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
             *("--port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=false"),
             *("--disable-usage-stats", f"--temp-dir={folder}"),
+            f"--metrics-export-port={metrics_port}",
         ]
         if settings.cpus is not None:
             command.append(f"--num-cpus={settings.cpus}")
@@ -78,6 +88,7 @@ class LocalRay:
             log,
             folder,
             settings.ray_token_file,
+            metrics_port,
         )
 
     @property
@@ -98,6 +109,18 @@ class LocalRay:
         for session in self._folder.glob("session_2*"):
             shutil.copytree(session / "logs", logs, ignore_dangling_symlinks=True)
         _remove(self._folder)
+
+
+def _free_port(wanted: int) -> int:
+    """`wanted`, or any free port for 0. Raises CannotStart when it is taken."""
+    try:
+        with socket.create_server(("127.0.0.1", wanted)) as probe:
+            return probe.getsockname()[1]
+    except OSError as error:
+        raise CannotStart(
+            f"Ray's metrics cannot listen on port {wanted}: {error.strerror}; set "
+            "STROP_METRICS_PORT to a free one (0 takes any)"
+        ) from error
 
 
 def _client_environment(token_file: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -194,7 +194,7 @@ async def abandon(running: Iterable[asyncio.Future[Any]]) -> None:
 
 
 @contextmanager
-def clock(seconds: dict[str, float], name: str) -> Iterator[None]:
+def clock(seconds: dict[str, float], name: str) -> Generator[None]:
     """Put the seconds of the block under `name`."""
     started = monotonic()
     yield

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from services.weights import Manifest, StaleWeights, checksum
 from trainer.records import FinishReason, Rollout
 
+CPU_BLOCK_TOKENS = 32  # of the KV cache; vLLM's CPU attention wants a multiple of 32
 # Mean absolute log-prob gap (nats) on the canary that still counts as the same weights.
 CANARY_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15}
 
@@ -48,6 +49,31 @@ class SamplingOptions:
     max_tokens: int
     temperature: float
     top_p: float = 1.0
+
+
+def engine_arguments(options: EngineOptions) -> dict[str, Any]:
+    """vLLM's engine arguments, but for the transfer of weights."""
+    arguments: dict[str, Any] = {
+        "model": options.model_path,
+        "dtype": options.dtype,
+        "max_model_len": options.max_length,
+        "max_num_seqs": options.max_sequences,
+        "seed": options.seed,
+        "enforce_eager": not options.compile and options.gpus == 0,
+        "distributed_executor_backend": "uni",
+        "enable_prefix_caching": True,
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",
+        "trust_remote_code": False,
+    }
+    if options.gpus:
+        arguments["gpu_memory_utilization"] = options.gpu_memory_utilization
+    else:
+        arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gib * (1 << 30))
+        # A group's prompt is computed once only in whole blocks, and the CPU's default block
+        # of 128 tokens shares nothing of a short prompt.
+        arguments["block_size"] = CPU_BLOCK_TOKENS
+    return arguments
 
 
 class RolloutEngine:
@@ -78,25 +104,10 @@ class RolloutEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
-        arguments: dict[str, Any] = {
-            "model": options.model_path,
-            "dtype": options.dtype,
-            "max_model_len": options.max_length,
-            "max_num_seqs": options.max_sequences,
-            "seed": options.seed,
-            "enforce_eager": not options.compile and options.gpus == 0,
-            "distributed_executor_backend": "uni",
-            "enable_prefix_caching": True,
-            "logprobs_mode": "processed_logprobs",
-            "generation_config": "vllm",
-            "trust_remote_code": False,
+        arguments = engine_arguments(options) | {
             "worker_extension_cls": "services.engine_transport.WorkerExtension",
             "weight_transfer_config": WeightTransferConfig(backend="strop_buckets"),
         }
-        if options.gpus:
-            arguments["gpu_memory_utilization"] = options.gpu_memory_utilization
-        else:
-            arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gib * (1 << 30))
         loggers: list[Any] | None = [RayPrometheusStatLogger] if ray.is_initialized() else None
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=loggers)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(options.model_path)

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         ge=1,
         description="CPUs the local Ray may hand out; all of the machine's when absent.",
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of the local Ray's metrics, vLLM's among them; 0 takes a free one.",
+    )
     max_running_jobs: int = Field(
         default=1, ge=1, description="Jobs that one dispatcher runs at the same time."
     )

@@ -7,24 +7,13 @@ means is for others to know.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.commands.core import AsyncScript
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services import scripts
-from services.errors import IllegalTransition, NotFound, StoreUnavailable
+from services.errors import IllegalTransition, NotFound
 from services.jobs import (
     SOURCES,
     STATUSES,
@@ -36,27 +25,25 @@ from services.jobs import (
     JobStatus,
 )
 from services.keys import ApiKey, new_token, parse_token
+from services.redis_link import BLOCK_SECONDS, RedisLink
 
 # One hash tag, so that a script's keys lie in one slot of a Redis Cluster.
 _PREFIX = "{strop}:"
-_BLOCK_SECONDS = 5.0
-_TIMEOUT_SECONDS = 15.0  # longer than a blocking read
 _PAGE = 100
 
 
 class Store:
     """Jobs, events and keys. Every method raises StoreUnavailable when the server is lost."""
 
-    def __init__(self, client: Redis, url: str) -> None:
-        """Wrap a client that answers in text; `url` must not hold a password."""
-        self._client = client
-        self._url = url
-        self._create = client.register_script(scripts.CREATE)
-        self._claim = client.register_script(scripts.CLAIM)
-        self._transition = client.register_script(scripts.TRANSITION)
-        self._append = client.register_script(scripts.APPEND_EVENT)
-        self._heartbeat = client.register_script(scripts.HEARTBEAT)
-        self._cancel = client.register_script(scripts.REQUEST_CANCEL)
+    def __init__(self, link: RedisLink) -> None:
+        """Keep everything on the other end of `link`."""
+        self._link = link
+        self._create = link.script(scripts.CREATE)
+        self._claim = link.script(scripts.CLAIM)
+        self._transition = link.script(scripts.TRANSITION)
+        self._append = link.script(scripts.APPEND_EVENT)
+        self._heartbeat = link.script(scripts.HEARTBEAT)
+        self._cancel = link.script(scripts.REQUEST_CANCEL)
 
     @classmethod
     async def open(cls, url: str) -> Store:
@@ -64,30 +51,15 @@ class Store:
 
         Raises StoreUnavailable, naming the url without its password.
         """
-        name = redacted(url)
-        try:
-            # Without retries: a wrong address is told at once.
-            probe = _client(url, Retry(NoBackoff(), 0))
-        except ValueError as error:
-            raise StoreUnavailable(
-                f"{name} is not the address of a Redis server: it begins with redis://, "
-                "rediss:// or unix://"
-            ) from error
-        async with probe:
-            server = cast("dict[str, Any]", await _ask(probe, name, "INFO", "server"))
-        version = str(server.get("redis_version", "0"))
-        if int(version.split(".")[0]) < 7:
-            raise StoreUnavailable(f"{name} speaks Redis {version}; the store needs 7.0 or newer")
-        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), 8)
-        return cls(_client(url, retry), name)
+        return cls(await RedisLink.open(url))
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._link.close()
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the server answers."""
-        await self._ask("PING")
+        await self._link.ask("PING")
 
     # Jobs
 
@@ -96,7 +68,7 @@ class Store:
     ) -> Job:
         """Queue a job with this resolved spec."""
         job_id = f"ftjob-{secrets.token_hex(12)}"
-        await self._run(
+        await self._link.run(
             self._create,
             [
                 _job(job_id),
@@ -112,7 +84,7 @@ class Store:
 
     async def get_job(self, job_id: str) -> Job:
         """The job as it stands. Raises NotFound."""
-        fields = await self._ask("HGETALL", _job(job_id))
+        fields = await self._link.ask("HGETALL", _job(job_id))
         if not fields:
             raise _no_such_job(job_id)
         return _job_of(fields)
@@ -124,27 +96,27 @@ class Store:
         """
         start = 0
         if after is not None:
-            rank: int | None = await self._ask("ZREVRANK", _key("jobs"), after)
+            rank: int | None = await self._link.ask("ZREVRANK", _key("jobs"), after)
             if rank is None:
                 raise _no_such_job(after, param="after")
             start = rank + 1
-        ids: list[str] = await self._ask("ZREVRANGE", _key("jobs"), start, start + limit)
+        ids: list[str] = await self._link.ask("ZREVRANGE", _key("jobs"), start, start + limit)
         jobs = await self._jobs(ids[:limit])
         return jobs, len(ids) > limit
 
     async def running_jobs(self) -> list[Job]:
         """The jobs that somebody runs."""
-        ids: set[str] = await self._ask("SMEMBERS", _key("running"))
+        ids: set[str] = await self._link.ask("SMEMBERS", _key("running"))
         return [job for job in await self._jobs(sorted(ids)) if job.status == "running"]
 
     async def job_counts(self) -> dict[JobStatus, int]:
         """How many jobs have each status."""
-        counts = await self._ask("HGETALL", _key("counts"))
+        counts = await self._link.ask("HGETALL", _key("counts"))
         return {status: int(counts.get(status, 0)) for status in STATUSES}
 
     async def claim(self, worker_id: str) -> Job | None:
         """Take the oldest queued job and mark it running; None when none waits."""
-        reply = await self._run(
+        reply = await self._link.run(
             self._claim,
             [_key("queue"), _key("running"), _key("counts"), _key(f"claim:{worker_id}")],
             [
@@ -171,7 +143,7 @@ class Store:
         Raises NotFound, and IllegalTransition when the job has ended already.
         """
         message = f"Job {status}." if error is None else f"Job {status}: {error['message']}"
-        reply = await self._run(
+        reply = await self._link.run(
             self._transition,
             [_job(job_id), _events(job_id), _key("queue"), _key("running"), _key("counts")],
             [
@@ -194,7 +166,7 @@ class Store:
 
         Raises NotFound.
         """
-        reply = await self._run(
+        reply = await self._link.run(
             self._cancel,
             [_job(job_id), _events(job_id), _key("queue"), _key("counts")],
             [
@@ -224,7 +196,7 @@ class Store:
         Raises NotFound, and IllegalTransition when the job has ended: its log is closed.
         """
         data = dict(data or {})
-        reply = await self._run(
+        reply = await self._link.run(
             self._append,
             [_job(job_id), _events(job_id)],
             [
@@ -239,7 +211,7 @@ class Store:
         self, job_id: str, after: int | None = None, limit: int = _PAGE
     ) -> list[Event]:
         """Up to `limit` events in order, from behind the event `after`. Raises NotFound."""
-        entries: list[tuple[str, dict[str, str]]] = await self._ask(
+        entries: list[tuple[str, dict[str, str]]] = await self._link.ask(
             "XRANGE", _events(job_id), f"{(after or 0) + 1}-0", "+", "COUNT", limit
         )
         if not entries:
@@ -264,8 +236,8 @@ class Store:
             if finished and not page:
                 return
             if not page:
-                block = int(_BLOCK_SECONDS * 1000)
-                await self._ask(
+                block = int(BLOCK_SECONDS * 1000)
+                await self._link.ask(
                     "XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", _events(job_id), f"{last}-0"
                 )
 
@@ -273,16 +245,18 @@ class Store:
 
     async def heartbeat(self, worker_id: str, ttl: int) -> None:
         """Say that this worker lives; it counts as dead `ttl` seconds after its last word."""
-        await self._run(self._heartbeat, [_key("workers")], [worker_id, str(ttl)])
+        await self._link.run(self._heartbeat, [_key("workers")], [worker_id, str(ttl)])
 
     async def leave(self, worker_id: str) -> None:
         """Say that this worker works no more."""
-        await self._ask("ZREM", _key("workers"), worker_id)
+        await self._link.ask("ZREM", _key("workers"), worker_id)
 
     async def workers(self) -> set[str]:
         """The workers whose last heartbeat still holds."""
-        now, _ = await self._ask("TIME")
-        living: list[str] = await self._ask("ZRANGEBYSCORE", _key("workers"), f"({now}", "+inf")
+        now, _ = await self._link.ask("TIME")
+        living: list[str] = await self._link.ask(
+            "ZRANGEBYSCORE", _key("workers"), f"({now}", "+inf"
+        )
         return set(living)
 
     # API keys
@@ -290,8 +264,8 @@ class Store:
     async def create_key(self, name: str) -> str:
         """Make an API key and return its token: the only time that anybody sees it."""
         token = new_token()
-        seconds, micros = await self._ask("TIME")
-        await self._ask(
+        seconds, micros = await self._link.ask("TIME")
+        await self._link.ask(
             "HSET", _key(f"key:{token.id}"),
             "name", name, "digest", token.digest, "created_at", f"{seconds}.{micros:06d}",
         )  # fmt: skip
@@ -302,82 +276,13 @@ class Store:
         parsed = parse_token(token)
         if parsed is None:
             return None
-        fields = await self._ask("HGETALL", _key(f"key:{parsed.id}"))
+        fields = await self._link.ask("HGETALL", _key(f"key:{parsed.id}"))
         if not parsed.matches(fields.get("digest", "")):
             return None
         return ApiKey(parsed.id, fields["name"], float(fields["created_at"]))
 
-    # Below: how the above is said to the server
-
     async def _jobs(self, ids: Sequence[str]) -> list[Job]:
-        async with _reaching(self._url), self._client.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hgetall(_job(job_id))
-            rows = cast("list[dict[str, str]]", await pipe.execute())
-        return [_job_of(row) for row in rows]
-
-    async def _ask(self, *command: str | int) -> Any:
-        return await _ask(self._client, self._url, *command)
-
-    async def _run(self, script: AsyncScript, keys: list[str], args: list[str]) -> Any:
-        async with _reaching(self._url):
-            return await script(keys=keys, args=args)
-
-
-def _client(url: str, retry: Retry) -> Redis:
-    # No socket_timeout: with one, the client sends through asyncio.wait_for, which before
-    # Python 3.12 loses a cancellation. `_reaching` has the deadline instead.
-    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url,
-        decode_responses=True,
-        socket_connect_timeout=5,
-        socket_timeout=None,
-        health_check_interval=30,
-        max_connections=1024,
-        retry=retry,
-    )
-
-
-async def _ask(client: Redis, url: str, *command: str | int) -> Any:
-    async with _reaching(url):
-        call = cast("Callable[..., Awaitable[Any]]", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
-        return await call(*command)
-
-
-def redacted(url: str) -> str:
-    """The url without user, password and query, fit for messages and logs."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "the given url"
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
-@asynccontextmanager
-async def _reaching(url: str) -> AsyncGenerator[None]:
-    """Turn what the client raises for a lost or unwilling server into StoreUnavailable."""
-    try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
-            yield
-    except TimeoutError as error:
-        raise StoreUnavailable(
-            f"the Redis server at {url} did not answer within {_TIMEOUT_SECONDS:.0f} s"
-        ) from error
-    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-        raise StoreUnavailable(
-            f"the Redis server at {url} does not answer ({_first_line(error)}); is it running?"
-        ) from error
-    except ResponseError as error:
-        text = _first_line(error)
-        if text.startswith(("WRONGPASS", "NOAUTH", "NOPERM", "MISCONF", "OOM", "READONLY")):
-            raise StoreUnavailable(f"the Redis server at {url} refuses: {text}") from error
-        raise
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+        return [_job_of(row) for row in await self._link.hashes(map(_job, ids))]
 
 
 def _key(name: str) -> str:

@@ -22,6 +22,24 @@ def chunk_tokens(vocabulary: int, budget: int = CHUNK_BYTES) -> int:
     return max(1, budget // (4 * vocabulary))
 
 
+class _Chunks:
+    """Logits of a few tokens at a time, in buffers that are used again for every chunk."""
+
+    def __init__(self, head: Tensor, bias: Tensor | None, temperature: float, size: int) -> None:
+        self.head, self.bias, self.temperature = head, bias, temperature
+        self.raw = torch.empty(size, len(head), dtype=head.dtype, device=head.device)
+        self.wide = torch.empty(size, len(head), dtype=torch.float32, device=head.device)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32[tokens, V]: hidden @ head.T / temperature; valid until the next call."""
+        raw, wide = self.raw[: len(hidden)], self.wide[: len(hidden)]
+        torch.mm(hidden, self.head.t(), out=raw)
+        wide.copy_(raw)
+        if self.bias is not None:
+            wide.add_(self.bias)
+        return wide if self.temperature == 1.0 else wide.div_(self.temperature)
+
+
 class _TokenLogprobs(torch.autograd.Function):
     """log softmax(hidden @ head.T / temperature)[target], with its entropy, chunk by chunk."""
 
@@ -39,16 +57,18 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs = torch.empty(count, dtype=torch.float32, device=hidden.device)
         normalisers = torch.empty_like(logprobs)
         entropies = torch.empty_like(logprobs)
+        chunks = _Chunks(head, bias, temperature, min(chunk, count))
+        exponentials = torch.empty_like(chunks.wide)
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
-            logits = _logits(hidden[part], head, bias, temperature)
+            logits = chunks.logits(hidden[part])
             highest = logits.amax(-1, keepdim=True)
             logits.sub_(highest)
             chosen = logits.gather(-1, targets[part, None]).squeeze(-1)
-            exponentials = logits.exp()
-            total = exponentials.sum(-1)
+            powers = torch.exp(logits, out=exponentials[: len(logits)])
+            total = powers.sum(-1)
             logprobs[part] = chosen - total.log()
-            entropies[part] = total.log() - exponentials.mul_(logits).sum(-1) / total
+            entropies[part] = total.log() - powers.mul_(logits).sum(-1) / total
             normalisers[part] = highest.squeeze(-1) + total.log()
         ctx.save_for_backward(hidden, head, bias, targets, normalisers)
         ctx.temperature, ctx.chunk = temperature, chunk
@@ -62,19 +82,21 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden, head, bias, targets, normalisers = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden)
         grad_head = torch.zeros_like(head, dtype=torch.float32)
+        product = torch.empty_like(head)
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        chunks = _Chunks(head, bias, ctx.temperature, min(ctx.chunk, len(targets)))
         for start in range(0, len(targets), ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            logits = _logits(hidden[part], head, bias, ctx.temperature)
+            logits = chunks.logits(hidden[part])
             slope = grad_logprobs[part, None] / ctx.temperature
             # d logprob / d logit = (one-hot - probability) / temperature
-            grad_logits = (logits.sub_(normalisers[part, None])).exp_().mul_(-slope)
+            grad_logits = logits.sub_(normalisers[part, None]).exp_().mul_(-slope)
             grad_logits.scatter_add_(-1, targets[part, None], slope)
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(0)
-            grad_logits = grad_logits.to(hidden.dtype)
-            torch.mm(grad_logits, head, out=grad_hidden[part])
-            grad_head += grad_logits.t() @ hidden[part]
+            narrow = chunks.raw[: len(logits)].copy_(grad_logits)
+            torch.mm(narrow, head, out=grad_hidden[part])
+            grad_head += torch.mm(narrow.t(), hidden[part], out=product)
         return (
             grad_hidden,
             grad_head.to(head.dtype),
@@ -83,11 +105,6 @@ class _TokenLogprobs(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _logits(hidden: Tensor, head: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    logits = torch.nn.functional.linear(hidden, head, bias).float()
-    return logits if temperature == 1.0 else logits.div_(temperature)
 
 
 def token_logprobs(

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -18,6 +18,8 @@ from services.api.models import CreateJob
 from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
 from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks, missing_privileged
+from trainer.privileged import PrivilegedError, check_privileged, unfilled
+from trainer.spec import PrivilegedSpec
 
 DEMO_MODEL = "smollm2-135m-instruct"
 
@@ -37,10 +39,16 @@ async def admitted(body: CreateJob) -> JobSpec:
     """The resolved spec of a job that may be queued. Raises InvalidRequest with every problem."""
     spec = _resolved(body)
     problems = [*_model_problems(spec.model.path)]
-    shown = "none" if spec.privileged is None else spec.privileged.kind
+    shown = spec.privileged or PrivilegedSpec(kind="none")
+    try:
+        check_privileged(shown)
+    except PrivilegedError as error:
+        problems.append(Problem(f"{_SPEC}.privileged.template", str(error)))
+        shown = PrivilegedSpec(kind="none")
     problems += await _task_problems(f"{_SPEC}.tasks.train", spec.tasks.train, shown)
     if spec.tasks.holdout is not None:
-        problems += await _task_problems(f"{_SPEC}.tasks.holdout", spec.tasks.holdout, "none")
+        nothing = PrivilegedSpec(kind="none")
+        problems += await _task_problems(f"{_SPEC}.tasks.holdout", spec.tasks.holdout, nothing)
     if problems:
         raise InvalidRequest(problems)
     return spec
@@ -74,15 +82,13 @@ def _complete(data: dict[str, Any], path: tuple[str, ...], value: object) -> boo
         child = data.setdefault(parent, {})
         if not isinstance(child, dict):
             return True  # malformed: the spec's own validation names it
-        data = child
+        data = cast("dict[str, Any]", child)
     if data.get(leaf) is None:
         data[leaf] = value
     return data[leaf] == value
 
 
-async def _task_problems(
-    field: str, name: str, shown: Literal["answer", "trace", "none"]
-) -> list[Problem]:
+async def _task_problems(field: str, name: str, shown: PrivilegedSpec) -> list[Problem]:
     """What is wrong with a task file whose teacher is shown this much."""
     path = Path(name)
     if not path.is_absolute():
@@ -95,7 +101,7 @@ async def _task_problems(
     except TimeoutError:
         return [Problem(field, f"{name} could not be read within {_READ_SECONDS:.0f} s")]
     else:
-        found = missing_privileged(tasks, shown, name)
+        found = missing_privileged(tasks, shown.kind, name) or unfilled(tasks, shown, name)
     problems = [Problem(field, str(problem)) for problem in found[:SHOWN_PROBLEMS]]
     if rest := len(found) - len(problems):
         problems.append(Problem(field, f"{name}: and {rest} more"))

@@ -5,7 +5,7 @@ Stateless but for its connections, so several replicas may stand before one Redi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from services.store import Store
 
 API_VERSION = "1"
 
-_PROBLEM = {"model": ProblemBody, "content": {"application/problem+json": {}}}
+_PROBLEM: dict[str, Any] = {"model": ProblemBody, "content": {"application/problem+json": {}}}
 
 
 def create_app(settings: Settings | None = None, store: Store | None = None) -> FastAPI:
@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     http_metrics = HttpMetrics()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         app.state.store = store or await Store.open(settings.store_url)
         yield
         if store is None:

@@ -12,7 +12,7 @@ from services.errors import StropError
 
 def main() -> None:
     """Run `strop`; what a user can put right is one clear error and exit status 2."""
-    from services.cli.commands import app
+    from services.cli.results import app  # the last file to add commands
 
     try:
         app(prog_name="strop")

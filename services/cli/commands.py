@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.client import Client
-from services.cli.follow import follow
+from services.cli.follow import follow, step_line
 from services.config import JobSpec, load_job
 from services.errors import BadSettings
 from services.settings import load_settings
@@ -58,6 +58,7 @@ def up(as_json: AsJson = False) -> None:
             "url": service.url,
             "api_key_file": str(service.api_key_file),
             "home": str(service.home),
+            "engine_metrics_url": service.engine_metrics_url,
         }
         if as_json:
             _print_json(facts)
@@ -65,6 +66,9 @@ def up(as_json: AsJson = False) -> None:
             print(f"strop is up at {service.url}")
             print(f"  API key  {service.api_key_file}")
             print(f"  data     {service.home}")
+            print(f"  metrics  {service.url}/metrics")
+            if service.engine_metrics_url:
+                print(f"  engines  {service.engine_metrics_url}")
             print("Ctrl-C stops it.", flush=True)
 
     sys.exit(run(settings, tell=lambda line: notes.print(line, style="dim"), on_ready=announce))
@@ -102,7 +106,7 @@ def jobs(
         return
     table = Table("ID", "NAME", "STATUS", "STEP", "REWARD", "CREATED", box=None, pad_edge=False)
     for job in found:
-        step = job["progress"] or {}
+        step: dict[str, Any] = job["progress"] or {}
         table.add_row(
             job["id"],
             job["method"]["strop"]["name"],
@@ -135,9 +139,9 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
         "error": job["error"] and job["error"]["message"],
         "trained model": job["fine_tuned_model"],
     }
-    for step, value in (job["progress"] or {}).items():
-        if step in ("step", "steps", "reward_mean", "tokens_per_s"):
-            facts[step.replace("_", " ")] = value
+    progress: dict[str, Any] = job["progress"] or {}
+    if progress:
+        facts["progress"] = step_line(progress)
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         if value not in (None, ""):

@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-UP = [sys.executable, "-m", "services.cli", "up", "--json"]
-
-
-def environment(home: Path, **env: str) -> dict[str, str]:
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("STROP_")}
-    return {**mine, "STROP_HOME": str(home), "STROP_PORT": "0", "STROP_CPUS": "2", **env}
-
-
-class Up:
-    """A running `strop up`: what it printed, and every process below it."""
-
-    def __init__(self, process: subprocess.Popen[str], facts: dict[str, Any]) -> None:
-        self.process = process
-        self.facts = facts
-        self.below = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
-        self.ports = {
-            connection.laddr.port
-            for child in self.below
-            for connection in child.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        }
-
-    def assert_gone(self) -> None:
-        _, alive = psutil.wait_procs(self.below, timeout=30)
-        assert alive == []
-        for port in self.ports:
-            with socket.socket() as probe:
-                assert probe.connect_ex(("127.0.0.1", port)) != 0, port
-        for segment in Path("/dev/shm").iterdir():
-            assert not any(f"_{child.pid}_" in segment.name for child in self.below)
-
-
-@contextmanager
-def running(home: Path, **env: str) -> Generator[Up]:
-    process = subprocess.Popen(
-        UP, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        yield Up(process, json.loads(line))
-    finally:
-        process.terminate()
-        process.communicate(timeout=120)
+from tests.services.local_service import UP, environment, running
 
 
 def refused(home: Path, **env: str) -> str:

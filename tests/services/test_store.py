@@ -10,8 +10,9 @@ import redis
 
 from services.errors import IllegalTransition, NotFound, StoreUnavailable
 from services.jobs import TERMINAL, JobError
+from services.redis_link import redacted
 from services.redis_server import EmbeddedValkey
-from services.store import Store, redacted
+from services.store import Store
 
 SPEC = {"name": "job", "steps": 3}
 FAILURE: JobError = {"code": "boom", "message": "it broke", "param": None}
