@@ -1,0 +1,105 @@
+"""The job spec: small, documented, strict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.config import ConfigError, JobSpec, describe, load_job
+
+MINIMAL: dict[str, Any] = {"model": {"path": "m"}, "tasks": {"train": "train.jsonl"}}
+
+
+def leaves(
+    schema: dict[str, Any], node: dict[str, Any], path: str = ""
+) -> Iterator[tuple[str, str]]:
+    """(path, description) of every leaf key; the members of a union count each."""
+    if "$ref" in node:
+        node = {**schema["$defs"][node["$ref"].rsplit("/", 1)[1]], **node}
+    branches = [b for key in ("anyOf", "oneOf") for b in node.get(key, []) if "$ref" in b]
+    for branch in branches:
+        yield from leaves(schema, branch, path)
+    properties = node.get("properties", {})
+    for name, child in properties.items():
+        inner = list(leaves(schema, child, f"{path}.{name}".lstrip(".")))
+        yield from inner or [(f"{path}.{name}".lstrip("."), child.get("description", ""))]
+
+
+def refused(**changes: Any) -> list[dict[str, str]]:
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate({**MINIMAL, **changes})
+    return describe(caught.value)
+
+
+def test_the_spec_has_at_most_80_leaf_keys_and_every_one_is_documented() -> None:
+    schema = JobSpec.model_json_schema()
+    found = dict(leaves(schema, schema))
+    assert 40 < len(found) <= 80
+    assert [path for path, description in found.items() if not description] == []
+
+
+def test_the_resolved_spec_reads_back_as_itself() -> None:
+    spec = JobSpec.model_validate(MINIMAL)
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert spec.privileged is not None, "an algorithm with a teacher has a view for it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampling": {"group_size": 1}}, "sampling.group_size is 1: rlsd compares"),
+        ({"algorithm": {"kind": "grpo"}, "privileged": {}}, "grpo has no teacher"),
+        ({"sampling": {"max_tokens": 1024}}, "leaves no room for a prompt in model.max_length"),
+        ({"evaluation": {"every": 2}}, "tasks.holdout names no held-out tasks"),
+        ({"optimizer": {"updates_per_batch": 9}}, "optimizer.updates_per_batch is 9"),
+        ({"steps": 3, "optimizer": {"warmup_steps": 4}}, "optimizer.warmup_steps is 4"),
+    ],
+)
+def test_a_combination_that_means_nothing_is_refused_by_name(
+    changes: dict[str, Any], words: str
+) -> None:
+    (problem,) = refused(**changes)
+    assert words in problem["message"]
+
+
+def test_a_misspelt_key_an_unknown_algorithm_and_a_bad_value_are_each_named() -> None:
+    fields = {p["field"] for p in refused(stepps=3, steps=0, algorithm={"kind": "ppo"})}
+    assert fields == {"stepps", "steps", "algorithm"}
+
+
+def test_a_job_file_is_refused_with_its_name_and_every_problem(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    for text, words in [
+        ("model: [", "is not YAML"),
+        ("- 1\n", "a job is a mapping of fields, this is list"),
+        ("model: {path: m}\ntasks: {}\nsteps: none\n", "2 problem(s)"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"job\.yaml") as caught:
+            load_job(path)
+        assert words in str(caught.value)
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
+        load_job(tmp_path / "absent.yaml")
+
+
+def test_relative_files_are_taken_from_the_job_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "job.yaml").write_text("model: {path: weights}\ntasks: {train: t.jsonl}\n")
+    spec = load_job(tmp_path / "job.yaml")
+    assert spec.model.path == str(tmp_path / "weights")
+    assert spec.tasks.train == str(tmp_path / "t.jsonl")
+
+
+def test_the_spec_and_the_verifiers_import_without_torch_ray_or_vllm() -> None:
+    code = (
+        "import sys, services.config, verifiers.spec, verifiers.judge, verifiers.pool\n"
+        "print({'torch', 'ray', 'vllm', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "set()", done.stderr
