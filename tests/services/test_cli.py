@@ -43,8 +43,18 @@ class Strop:
 
     async def start(self, *args: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *STROP, *args, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            *STROP,
+            *args,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # A shell's background job ignores Ctrl-C, and would hand that down.
+            preexec_fn=_hear_ctrl_c,
         )
+
+
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
