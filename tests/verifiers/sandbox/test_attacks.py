@@ -12,7 +12,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,17 @@ MODES = ("as we are", "ordinary user", "default pod")
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return cache(lambda mode: _attack(mode, tmp_path_factory.mktemp("guarded")))
+def reports() -> Iterator[Any]:
+    # Not below pytest's own folder: another session closes that to everybody else.
+    with tempfile.TemporaryDirectory(prefix="strop-attacks-") as root:
+        Path(root).chmod(0o755)
+
+        def report(mode: str) -> dict[str, Any]:
+            folder = Path(root) / mode.replace(" ", "-")
+            folder.mkdir()
+            return _attack(mode, folder)
+
+        yield cache(report)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: f"{a.group}: {a.name}")
@@ -74,9 +85,6 @@ def _as_nobody(command: list[str], folder: Path) -> list[str]:
         pytest.skip("util-linux is not installed")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("no capability to make a mount namespace")
-    for parent in (folder, *folder.parents):
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
     os.chown(folder, NOBODY, NOBODY)
     lines = ["set -e"]
     for place in dict.fromkeys((sys.base_prefix, str(ROOT), os.path.realpath(sys.prefix))):
