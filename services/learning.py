@@ -20,7 +20,6 @@ from services.teacher import Evidence
 from services.traces import StepTrace, write_step
 from services.weights import Entry, Manifest, checksum, pack
 from trainer.batch import assemble, learnable
-from trainer.checkpoint import save
 from trainer.credit import group_advantages
 from trainer.learner import Learner, rank
 from trainer.policy import Dtype
@@ -157,19 +156,13 @@ class LearnerWorker:
 
     def save(self, step: int, cursor: Mapping[str, int]) -> str | None:
         """Write a checkpoint; rank 0 answers with its model folder."""
-        if not self._first:
-            return None
-        tensors, data = self._learner.state()
-        checkpoint = save(
+        saved = self._learner.save(
             self._options.checkpoint_folder,
             step=step,
-            policy=self._learner.policy,
-            tensors=tensors,
-            data=data,
-            cursor=cursor,
+            cursor=dict(cursor),
             keep=self._options.checkpoints_kept,
         )
-        return str(checkpoint.model)
+        return None if saved is None else str(saved.model)
 
     def close(self) -> None:
         """Nothing outlives the process."""
