@@ -5,7 +5,7 @@ hits both. Raw vLLM is `LLM.generate` on all prompts at once, in a process of it
 the same threads and the same OpenMP runtime; ours is the actor as a job starts it, asked group
 by group through Ray, log-probs and records included. Prints one line a round and the ratio.
 
-    python benchmarks/overhead.py [--rounds 5] [--groups 32] [--group-size 8] [--max-tokens 48]
+    python benchmarks/overhead.py [--rounds 5] [--groups 32] [--group-size 8] [--max-tokens 96]
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--groups", type=int, default=32)
     parser.add_argument("--group-size", type=int, default=8)
-    parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
