@@ -3,7 +3,9 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import ray
 
 
@@ -23,3 +25,11 @@ def local_ray(cpus: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+            _sweep_openmp()
+
+
+def _sweep_openmp() -> None:
+    """Remove what Intel OpenMP left in shared memory of processes that are gone."""
+    for segment in Path("/dev/shm").glob("__KMP_REGISTERED_LIB_*"):
+        if not psutil.pid_exists(int(segment.name.split("_")[5])):
+            segment.unlink(missing_ok=True)
