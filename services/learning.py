@@ -38,7 +38,6 @@ class LearningOptions:
     dtype: Dtype
     temperature: float
     seed: int
-    steps: int
     algorithm: AlgorithmSpec
     optimizer: OptimizerSpec
     canary_ids: tuple[int, ...]

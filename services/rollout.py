@@ -19,7 +19,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from services.weights import Manifest, StaleWeights, checksum
+from services.weights import Manifest, StaleWeights
 from trainer.records import FinishReason, Rollout
 
 CPU_BLOCK_TOKENS = 32  # of the KV cache; vLLM's CPU attention wants a multiple of 32
@@ -116,11 +116,6 @@ class RolloutEngine:
         await self._engine.init_weight_transfer_engine(WeightTransferInitRequest())
         return {"load_seconds": time.monotonic() - started}
 
-    @property
-    def version(self) -> int | None:
-        """The proven policy version; None while the engine is stale."""
-        return self._version
-
     async def load_weights(self, manifest: Manifest, buckets: Sequence[Any]) -> dict[str, float]:
         """Replace the weights of the running engine and prove that they arrived.
 
@@ -140,20 +135,13 @@ class RolloutEngine:
                 await self._engine.start_weight_update()
                 for number, reference in enumerate(buckets):
                     bucket = await _value(reference)
-                    if checksum(bucket) != manifest.checksums[number]:
-                        raise StaleWeights(
-                            f"bucket {number} of policy version {manifest.version} arrived damaged"
-                        )
+                    entries = manifest.accept(number, bucket)
                     os.truncate(memory_file, bucket.nbytes)
                     await asyncio.to_thread(_write, memory_file, bucket)
                     update = {
                         "path": path,
                         "nbytes": bucket.nbytes,
-                        "entries": [
-                            dataclasses.asdict(entry)
-                            for entry in manifest.entries
-                            if entry.bucket == number
-                        ],
+                        "entries": [dataclasses.asdict(entry) for entry in entries],
                     }
                     await self._engine.update_weights(WeightTransferUpdateRequest(update))
                 await self._engine.finish_weight_update(weight_version=f"v{manifest.version}")

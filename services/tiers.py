@@ -175,7 +175,6 @@ class RayTiers:
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
             seed=job.seed,
-            steps=job.steps,
             algorithm=job.algorithm,
             optimizer=job.optimizer,
             canary_ids=tuple(int(token) for token in first[-CANARY_TOKENS:]),

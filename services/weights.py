@@ -53,6 +53,12 @@ class Manifest:
         """Bytes of all tensors."""
         return sum(entry.nbytes for entry in self.entries)
 
+    def accept(self, number: int, bucket: NDArray[np.uint8]) -> list[Entry]:
+        """What lies in bucket `number`. Raises StaleWeights when it arrived damaged."""
+        if checksum(bucket) != self.checksums[number]:
+            raise StaleWeights(f"bucket {number} of policy version {self.version} arrived damaged")
+        return [entry for entry in self.entries if entry.bucket == number]
+
 
 def pack(
     tensors: Iterable[tuple[str, torch.Tensor]], *, bucket_bytes: int = BUCKET_BYTES
@@ -101,12 +107,8 @@ def unpack_verified(
     """
     arrived = 0
     for number, bucket in enumerate(buckets):
-        if checksum(bucket) != manifest.checksums[number]:
-            raise StaleWeights(
-                f"bucket {number} of policy version {manifest.version} arrived damaged"
-            )
+        entries = manifest.accept(number, bucket)
         arrived += 1
-        entries = [entry for entry in manifest.entries if entry.bucket == number]
         yield from unpack(entries, torch.from_numpy(np.array(bucket)))
     if arrived != len(manifest.checksums):
         raise StaleWeights(

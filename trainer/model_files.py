@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+DEMO = "smollm2-135m-instruct"
+"""The name of the demo model, which `trainer.demo_model` makes."""
+
 
 class ModelError(ValueError):
     """A model that cannot be used; the message names it and says what is wrong."""

@@ -18,10 +18,9 @@ from services.api.models import CreateJob
 from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
 from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks, missing_privileged
+from trainer.model_files import DEMO
 from trainer.privileged import PrivilegedError, check_privileged, unfilled
 from trainer.spec import PrivilegedSpec
-
-DEMO_MODEL = "smollm2-135m-instruct"
 
 _SPEC = "method.strop"
 _READ_SECONDS = 120.0
@@ -110,7 +109,7 @@ async def _task_problems(field: str, name: str, shown: PrivilegedSpec) -> list[P
 
 def _model_problems(name: str) -> list[Problem]:
     field = f"{_SPEC}.model.path"
-    if name == DEMO_MODEL:
+    if name == DEMO:
         return []
     folder = Path(name)
     if folder.is_absolute():
@@ -123,6 +122,6 @@ def _model_problems(name: str) -> list[Problem]:
         Problem(
             field,
             f"unknown model {name!r}: give the absolute path of a folder with config.json, a "
-            f"Hugging Face id such as org/name, or {DEMO_MODEL}",
+            f"Hugging Face id such as org/name, or {DEMO}",
         )
     ]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.demo_model import DEMO, resolve_model
-from trainer.model_files import ModelError
+from trainer.demo_model import resolve_model
+from trainer.model_files import DEMO, ModelError
 
 
 def test_a_local_folder_is_its_own_model(tiny: Path) -> None:
