@@ -255,14 +255,14 @@ def dump_spec(spec: AnySpec) -> dict[str, Any]:
 
 def granted_s(spec: AnySpec) -> float:
     """Wall seconds that a spec's own limits grant it; 0 when it has none."""
-    if isinstance(spec, CodeSpec | PythonSpec | RemoteSpec | CompositeSpec):
+    if isinstance(spec, CodeSpec | PythonSpec | RemoteSpec | CompositeSpec | SqlSpec):
         return spec.granted_s
     return 0.0
 
 
 def located(spec: AnySpec) -> AnySpec:
     """The spec with every file named by its absolute path, for a process that works elsewhere."""
-    if isinstance(spec, SqlSpec):
+    if isinstance(spec, SqlSpec) and spec.engine != "postgres":
         return spec.model_copy(update={"database": os.path.abspath(spec.database)})
     if isinstance(spec, CompositeSpec):
         parts = tuple(
