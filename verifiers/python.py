@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from typing import Any
+from typing import Any, cast
 
 from verifiers.code_spec import PythonSpec
 from verifiers.extract import ExtractionError, extract
@@ -38,7 +38,10 @@ def judge(spec: PythonSpec, completion: str, sandbox: Sandbox | None = None) -> 
     with sandbox.run("grade", limits, spec.timeout_s) as run:
         try:
             run.channel.send(job)
-            reply = run.channel.receive()
+            received = run.narrow_channel.receive()
+            if type(received) is not dict:
+                raise ProtocolError("an answer that is no object")
+            reply = cast("dict[str, Any]", received)
         except TimeoutError:
             limit = "wall"
         except (EOFError, OSError, ProtocolError) as error:
