@@ -115,11 +115,31 @@ class TierSpec(Spec):
     )
 
 
+class VerifierTierSpec(TierSpec):
+    """The job's part of the verifier tier, which all jobs of a cluster share."""
+
+    max_replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Actors it may grow to while many completions wait; `replicas` when absent.",
+    )
+
+    @model_validator(mode="after")
+    def _grows(self) -> VerifierTierSpec:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(
+                f"max_replicas is {self.max_replicas}, less than replicas {self.replicas}"
+            )
+        return self
+
+
 class TiersSpec(Spec):
     """The four tiers."""
 
     rollout: TierSpec = Field(default_factory=TierSpec, description="vLLM engines.")
-    verifier: TierSpec = Field(default_factory=TierSpec, description="Pools of verifier workers.")
+    verifier: VerifierTierSpec = Field(
+        default_factory=VerifierTierSpec, description="Pools of verifier workers."
+    )
     teacher: TierSpec = Field(
         default_factory=TierSpec, description="Scorers with privileged context."
     )

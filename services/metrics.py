@@ -124,8 +124,9 @@ class JobMetrics(Collector):
         return family
 
 
-def exposition(http: HttpMetrics, jobs: JobMetrics) -> bytes:
-    """Everything in Prometheus' text format."""
+def exposition(http: HttpMetrics, *moments: Collector) -> bytes:
+    """The requests and what was read for this scrape, in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(jobs)
+    for moment in moments:
+        registry.register(moment)
     return generate_latest(http.registry) + generate_latest(registry)

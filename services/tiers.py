@@ -20,9 +20,10 @@ from services.config import JobSpec, TierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, side_by_side
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
+from services.shared_verifiers import SharedVerifiers, Tell
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
-from services.verification import VerifierPool
+from services.verifier_tier import PoolShape
 from trainer.group import LearnerGroup, Placement
 from trainer.records import Task
 
@@ -62,9 +63,17 @@ class RayTiers:
     """All tiers of a job, on the cluster this process is connected to."""
 
     def __init__(
-        self, job: JobSpec, model_path: Path, folder: Path, prompts: Mapping[str, NDArray[np.int32]]
+        self,
+        job: JobSpec,
+        model_path: Path,
+        folder: Path,
+        prompts: Mapping[str, NDArray[np.int32]],
+        tell_verifiers: Tell | None = None,
     ) -> None:
-        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own."""
+        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own.
+
+        `tell_verifiers` is told what the verifiers count.
+        """
         self._job = job
         self._model_path = str(model_path)
         self._folder = folder
@@ -77,7 +86,20 @@ class RayTiers:
         self._group: LearnerGroup | None = None
         self._teachers: list[Any] = []
         self._rollout = Replicas([], 1)
-        self._verifier = Replicas([], 1)
+        tier = job.tiers.verifier
+        self._verifiers = SharedVerifiers(
+            PoolShape(
+                cpus=tier.cpus,
+                gpus=tier.gpus,
+                labels=tier.labels,
+                env=self._env(tier),
+                workers=max(1, int(tier.cpus)),
+            ),
+            least=tier.replicas,
+            most=tier.max_replicas or tier.replicas,
+            deadline_s=job.deadlines.verify_s,
+            tell=tell_verifiers,
+        )
 
     @property
     def engines(self) -> list[Any]:
@@ -104,23 +126,14 @@ class RayTiers:
             for replica in range(tiers.rollout.replicas)
         ]
         self._rollout = Replicas(engines, IN_FLIGHT)
-        pools = [
-            self._actor(
-                VerifierPool,
-                tiers.verifier,
-                max(1, int(tiers.verifier.cpus)),
-                job.deadlines.verify_s,
-            )
-            for _ in range(tiers.verifier.replicas)
-        ]
-        self._verifier = Replicas(pools, IN_FLIGHT)
         if job.has_teacher:
             self._teachers = [
                 self._actor(Teacher, tiers.teacher, self._teacher_options())
                 for _ in range(tiers.teacher.replicas)
             ]
         waits: list[Awaitable[Any]] = [engine.start.remote() for engine in engines]
-        waits += [actor.ready.remote() for actor in (*pools, *self._teachers)]
+        waits += [teacher.ready.remote() for teacher in self._teachers]
+        waits.append(self._verifiers.start())
         waits.append(self._group.call("ready", timeout=job.deadlines.start_s))
         await self._within(
             "start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s
@@ -191,7 +204,8 @@ class RayTiers:
 
     async def verify(self, rolled: Rolled) -> Judged:
         """Judge a task's rollouts."""
-        work = self._verifier.call("judge", dict(rolled.task.verifier), rolled.rollouts)
+        spec, cost = dict(rolled.task.verifier), self._job.sampling.group_size
+        work = self._verifiers.judge(spec, rolled.rollouts, cost)
         verdicts, summary = await self._within("verify", work)
         return Judged(rolled, verdicts, tuple(s for s, _ in summary), tuple(s for _, s in summary))
 
@@ -246,12 +260,12 @@ class RayTiers:
 
     async def stop(self, seconds: float = 30.0) -> None:
         """End every actor and the processes it started; what does not end in time is killed."""
-        actors = [*self._rollout.actors, *self._verifier.actors]
-        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in actors]
+        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in self.engines]
+        stops.append(self._verifiers.close(seconds))
         if self._group is not None:
             stops.append(self._group.close(seconds))
         await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=seconds)
-        for actor in (*actors, *self._teachers):
+        for actor in (*self.engines, *self._teachers):
             ray.kill(actor)
 
 

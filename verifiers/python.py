@@ -13,6 +13,7 @@ from verifiers.sandbox.policy import Limits
 from verifiers.sandbox.protocol import ProtocolError
 from verifiers.sandbox.supervisor import Sandbox
 from verifiers.strict_json import StrictJsonError
+from verifiers.templates import sample_of
 from verifiers.verdict import Verdict, clip
 
 
@@ -30,7 +31,7 @@ def judge(spec: PythonSpec, completion: str, sandbox: Sandbox | None = None) -> 
     limits = Limits(spec.memory_mb * 2**20, math.ceil(spec.timeout_s))
     job = {
         "source": spec.source,
-        "sample": {"output_text": extraction.answers[-1]},
+        "sample": sample_of(extraction.answers[-1]),
         "item": spec.item,
     }
     reply: dict[str, Any] = {}

@@ -114,6 +114,7 @@ def test_a_job_over_http_trains_through_every_tier(
 def test_metrics_of_the_service_and_of_vllm_can_be_scraped(service: Up, rest: httpx.Client) -> None:
     ours = rest.get("/metrics").text
     assert 'strop_jobs{status="succeeded"} 1.0' in ours
+    assert 'strop_verdicts_total{kind="' in ours, "what the job's verifiers counted outlives it"
     deadline = time.monotonic() + 60  # Ray exports every few seconds
     while True:
         engines = httpx.get(service.facts["engine_metrics_url"], timeout=30).text
@@ -129,6 +130,7 @@ def test_a_cancelled_job_gives_everything_back(
 ) -> None:
     tiers = (
         "RolloutEngine",
+        "VerifierTier",
         "VerifierPool",
         "Teacher",
         "RayTrainWorker",
