@@ -42,10 +42,11 @@ class TasksSpec(Spec):
     shuffle: bool = Field(
         default=True, description="Shuffle the training tasks anew each epoch, by `seed`."
     )
-    overlong: Literal["refuse", "drop"] = Field(
+    overlong: Literal["refuse", "drop", "shorten"] = Field(
         default="refuse",
         description="A prompt that leaves no room for `sampling.max_tokens`: refuse the job, or "
-        "drop the task and count it.",
+        "drop the task and count it; or shorten what only the teacher reads, at a marked place, "
+        "and refuse the job where that is not enough.",
     )
 
 

@@ -27,8 +27,9 @@ from services.tiers import RayTiers
 from services.traces import write_job
 from trainer.dataset import TaskFileError, load_tasks, missing_privileged, split_by_length
 from trainer.demo_model import resolve_model
-from trainer.privileged import check_privileged, student_prompt, teacher_prompt, unfilled
+from trainer.privileged import student_prompt, teacher_prompt, unfilled
 from trainer.records import Task
+from trainer.templates import check_privileged
 
 CANCEL_POLL_SECONDS = 1.0
 log = logging.getLogger(__name__)

@@ -36,6 +36,7 @@ from pydantic import (
 
 from trainer import parquet
 from trainer.records import Privileged, Task
+from trainer.spec import GROUP_KINDS, PrivilegedKind
 from verifiers.spec import SpecError, parse_spec
 
 SHOWN_PROBLEMS = 20
@@ -221,10 +222,13 @@ def _shown(value: object) -> str:
 
 
 def missing_privileged(
-    tasks: Iterable[Task], kind: Literal["answer", "trace", "none"], file: str = "tasks"
+    tasks: Iterable[Task], kind: PrivilegedKind, file: str = "tasks"
 ) -> list[TaskProblem]:
-    """The tasks that lack the field a teacher of `kind` is shown, by id. `none` needs nothing."""
-    if kind == "none":
+    """The tasks that lack the field a teacher of `kind` is shown, by id.
+
+    Kinds that are made of the group's own rollouts, and `none`, need nothing.
+    """
+    if kind == "none" or kind in GROUP_KINDS:
         return []
     return [
         TaskProblem(
@@ -234,7 +238,7 @@ def missing_privileged(
             f"task {task.id!r} has none, and privileged.kind {kind} shows it to the teacher",
         )
         for task in tasks
-        if getattr(task.privileged, kind) is None
+        if not getattr(task.privileged, kind)
     ]
 
 

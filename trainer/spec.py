@@ -96,17 +96,36 @@ class Rlsd(PolicyGradient):
 AlgorithmSpec = Annotated[Grpo | Rlsd, Field(discriminator="kind")]
 
 
+PrivilegedKind = Literal["answer", "trace", "documents", "sibling", "feedback", "none"]
+
+GROUP_KINDS = ("sibling", "feedback")
+"""What such a teacher sees comes out of the group's own rollouts and verdicts."""
+
+
 class PrivilegedSpec(Spec):
     """How the teacher's prompt differs from the policy's."""
 
-    kind: Literal["answer", "trace", "none"] = Field(
+    kind: PrivilegedKind = Field(
         default="trace",
-        description="What the teacher sees: the task's answer, its worked trace, or nothing more.",
+        description="What the teacher sees: the task's `answer`, its worked `trace`, `documents` of "
+        "yours; a `sibling`, another rollout of the group that the verifier found correct; the "
+        "verifier's `feedback` on the completion, and a sibling where there is one; or nothing more.",
     )
     template: str | None = Field(
         default=None,
-        description="Jinja template of the extra chat turn, over `answer`, `trace` and "
-        "`documents`; the built-in one of the kind when absent.",
+        description="Jinja template of the extra chat turn, over `answer`, `trace`, `documents` "
+        "and, with those kinds, `sibling` and `feedback`; the built-in one of the kind when absent.",
+    )
+    documents: str | None = Field(
+        default=None,
+        description="Folder or JSONL file of documents, for kind `documents`. A task names its own "
+        "by `document_ids`; for one that does not, BM25 finds passages by the words of its prompt.",
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most tokens that the privileged turn may add to the prompt; by default what "
+        "`model.max_length` leaves beside the prompt and `sampling.max_tokens`.",
     )
 
 

@@ -19,8 +19,9 @@ from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
 from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks, missing_privileged
 from trainer.model_files import DEMO
-from trainer.privileged import PrivilegedError, check_privileged, unfilled
+from trainer.privileged import unfilled
 from trainer.spec import PrivilegedSpec
+from trainer.templates import PrivilegedError, check_privileged
 
 _SPEC = "method.strop"
 _READ_SECONDS = 120.0
