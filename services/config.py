@@ -256,7 +256,8 @@ def load_job(path: str | Path) -> JobSpec:
 
 
 def anchored(spec: JobSpec, folder: Path) -> JobSpec:
-    """The same job with relative task files, and a relative model folder that exists, made absolute."""
+    """The same job with relative task files and documents, and a relative model folder that
+    exists, made absolute."""
 
     def absolute(name: str | None) -> str | None:
         return None if name is None else str(folder / name)
@@ -266,4 +267,9 @@ def anchored(spec: JobSpec, folder: Path) -> JobSpec:
     )
     local = folder / spec.model.path
     model = spec.model.model_copy(update={"path": str(local)}) if local.is_dir() else spec.model
-    return spec.model_copy(update={"tasks": tasks, "model": model})
+    privileged = spec.privileged
+    if privileged is not None:
+        documents = absolute(privileged.documents)
+        privileged = privileged.model_copy(update={"documents": documents})
+    changed = {"tasks": tasks, "model": model, "privileged": privileged}
+    return spec.model_copy(update=changed)

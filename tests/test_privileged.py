@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from trainer.batch import assemble, split
+from trainer.context_checks import unfilled
 from trainer.privileged import (
     PromptError,
     TeacherView,
@@ -19,7 +20,6 @@ from trainer.privileged import (
     student_prompt,
     teacher_messages,
     teacher_prompt,
-    unfilled,
 )
 from trainer.records import Group, Privileged, Rollout, Task
 from trainer.spec import PrivilegedSpec

@@ -12,7 +12,7 @@ nothing here touches a completion. The tokeniser is the only model part it knows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -20,7 +20,6 @@ import numpy as np
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
-from trainer.dataset import TaskProblem
 from trainer.records import Rollout, Task
 from trainer.spec import GROUP_KINDS, PrivilegedSpec
 from trainer.templates import PrivilegedError, fields_used, rendered
@@ -194,20 +193,6 @@ def privileged_turn(task: Task, spec: PrivilegedSpec) -> str:
     return rendered(spec, task_fields(task), f"task {task.id!r}")
 
 
-def unfilled(tasks: Iterable[Task], spec: PrivilegedSpec, file: str = "tasks") -> list[TaskProblem]:
-    """The tasks whose privileged turn cannot be rendered, each with the reason."""
-    problems: list[TaskProblem] = []
-    for task in tasks:
-        fields = task_fields(task)
-        if spec.kind in GROUP_KINDS:
-            fields |= {"sibling": "", "feedback": ""}
-        try:
-            rendered(spec, fields, f"task {task.id!r}")
-        except PrivilegedError as error:
-            problems.append(TaskProblem(file, None, "privileged", str(error)))
-    return problems
-
-
 def with_turn(messages: Messages, turn: str) -> Messages:
     """The messages with one more thing said before the assistant begins; images stay."""
     if not turn.strip():
@@ -242,7 +227,7 @@ def _prompt(
 ) -> NDArray[np.int32]:
     try:
         ids: list[int] = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
+            [_plain(message) for message in messages],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
@@ -252,6 +237,16 @@ def _prompt(
             f"task {task_id!r}: the chat template refuses its messages: {error}"
         ) from error
     return np.asarray(ids, dtype=np.int32)
+
+
+def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message as chat templates of text models take it: parts that are all text, joined."""
+    content: Any = message["content"]
+    if not isinstance(content, str):
+        parts = cast("Sequence[Mapping[str, Any]]", content)
+        if all(part.get("type") == "text" for part in parts):
+            content = "".join(part["text"] for part in parts)
+    return {**message, "content": content}
 
 
 def _pieces(fields: Mapping[str, Any]) -> list[str]:

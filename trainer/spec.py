@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Spec(BaseModel):
@@ -123,10 +123,20 @@ class PrivilegedSpec(Spec):
     )
     max_tokens: int | None = Field(
         default=None,
-        ge=1,
+        ge=8,
         description="Most tokens that the privileged turn may add to the prompt; by default what "
         "`model.max_length` leaves beside the prompt and `sampling.max_tokens`.",
     )
+
+    @model_validator(mode="after")
+    def _read(self) -> PrivilegedSpec:
+        if self.documents is not None and self.kind != "documents":
+            raise ValueError(
+                f"documents is set, but kind {self.kind} does not read them: set kind documents"
+            )
+        if self.max_tokens is not None and self.kind == "none":
+            raise ValueError("max_tokens is set, but kind none shows the teacher nothing")
+        return self
 
 
 class OptimizerSpec(Spec):
