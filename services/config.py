@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from trainer.spec import AlgorithmSpec, OptimizerSpec, PrivilegedSpec, Rlsd, Spec
+from trainer.spec import AlgorithmSpec, LeakageSpec, OptimizerSpec, PrivilegedSpec, Rlsd, Spec
 
 
 class ModelSpec(Spec):
@@ -155,6 +155,7 @@ class JobSpec(Spec):
     privileged: PrivilegedSpec | None = Field(
         default=None, description="What the teacher sees; only for algorithms with a teacher."
     )
+    leakage: LeakageSpec = Field(default_factory=LeakageSpec, description="The leak monitor.")
     sampling: SamplingSpec = Field(default_factory=SamplingSpec, description="Rollouts.")
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="AdamW.")
     evaluation: EvaluationSpec = Field(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from services.traces import StepTrace, write_step
 from services.weights import Entry, Manifest, checksum, pack
 from trainer.batch import assemble, learnable
 from trainer.credit import group_advantages
+from trainer.leakage import LeakWatch
 from trainer.learner import Learner, rank
 from trainer.policy import Dtype
 from trainer.records import Group, Rollout, Task
@@ -44,6 +46,7 @@ class LearningOptions:
     trace_folder: str
     checkpoint_folder: str
     checkpoints_kept: int
+    leak_patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class LearnerWorker:
             temperature=options.temperature,
             seed=options.seed,
         )
+        self._leaks = LeakWatch(Path(options.trace_folder) / "leakage.json", options.leak_patterns)
         # The canary is read at temperature 1, as an engine reports its prompt log-probs.
         self._canary = Scorer(
             self._learner.policy,
@@ -111,6 +115,9 @@ class LearnerWorker:
                 else np.asarray([seen[g].prompt_length for g, _ in judged], np.int32),
             )
             write_step(self._options.trace_folder, trace)
+            metrics |= self._leaks.metrics(
+                (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
+            )
         return metrics
 
     def _group(self, reference: GroupRefs) -> Group:

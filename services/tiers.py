@@ -181,6 +181,7 @@ class RayTiers:
             trace_folder=str(self._folder / "traces"),
             checkpoint_folder=str(self._folder / "checkpoints"),
             checkpoints_kept=job.checkpoint.keep,
+            leak_patterns=job.leakage.patterns,
         )
 
     async def generate(self, task: Task, count: int) -> Rolled:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from verifiers.patterns import PatternError, compile_pattern
 
 
 class Spec(BaseModel):
@@ -137,6 +139,32 @@ class PrivilegedSpec(Spec):
         if self.max_tokens is not None and self.kind == "none":
             raise ValueError("max_tokens is set, but kind none shows the teacher nothing")
         return self
+
+
+class LeakageSpec(Spec):
+    """What counts as a leak of privileged context into completions."""
+
+    patterns: tuple[str, ...] = Field(
+        default=(),
+        description="RE2 patterns of phrases that refer to what only the teacher sees, beside the "
+        "built-in ones; upper and lower case are the same.",
+    )
+    alarm: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Warn when a leak rate stands this far above that of the first step.",
+    )
+
+    @field_validator("patterns")
+    @classmethod
+    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                compile_pattern(pattern, ignore_case=True)
+            except PatternError as error:
+                raise ValueError(f"{pattern!r}: {error}") from None
+        return patterns
 
 
 class OptimizerSpec(Spec):
