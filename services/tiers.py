@@ -215,6 +215,12 @@ class RayTiers:
         ]
         return (await self._trainers("learn", references, evidence, step))[0]
 
+    async def policy_logprobs(
+        self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]]:
+        """float32[T] of each completion under its prompt, by the learner's own forward (nats)."""
+        return (await self._trainers("score", list(prompts), list(completions)))[0]
+
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Bring the learner's weights to every engine, and to the teachers when they are due.
 
