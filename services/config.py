@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from trainer.spec import AlgorithmSpec, OptimizerSpec, PrivilegedSpec, Rlsd, Spec
+from trainer.spec import AlgorithmSpec, LeakageSpec, OptimizerSpec, PrivilegedSpec, Rlsd, Spec
 
 
 class ModelSpec(Spec):
@@ -42,10 +42,11 @@ class TasksSpec(Spec):
     shuffle: bool = Field(
         default=True, description="Shuffle the training tasks anew each epoch, by `seed`."
     )
-    overlong: Literal["refuse", "drop"] = Field(
+    overlong: Literal["refuse", "drop", "shorten"] = Field(
         default="refuse",
         description="A prompt that leaves no room for `sampling.max_tokens`: refuse the job, or "
-        "drop the task and count it.",
+        "drop the task and count it; or shorten what only the teacher reads, at a marked place, "
+        "and refuse the job where that is not enough.",
     )
 
 
@@ -174,6 +175,7 @@ class JobSpec(Spec):
     privileged: PrivilegedSpec | None = Field(
         default=None, description="What the teacher sees; only for algorithms with a teacher."
     )
+    leakage: LeakageSpec = Field(default_factory=LeakageSpec, description="The leak monitor.")
     sampling: SamplingSpec = Field(default_factory=SamplingSpec, description="Rollouts.")
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="AdamW.")
     evaluation: EvaluationSpec = Field(
@@ -275,7 +277,8 @@ def load_job(path: str | Path) -> JobSpec:
 
 
 def anchored(spec: JobSpec, folder: Path) -> JobSpec:
-    """The same job with relative task files, and a relative model folder that exists, made absolute."""
+    """The same job with relative task files and documents, and a relative model folder that
+    exists, made absolute."""
 
     def absolute(name: str | None) -> str | None:
         return None if name is None else str(folder / name)
@@ -285,4 +288,9 @@ def anchored(spec: JobSpec, folder: Path) -> JobSpec:
     )
     local = folder / spec.model.path
     model = spec.model.model_copy(update={"path": str(local)}) if local.is_dir() else spec.model
-    return spec.model_copy(update={"tasks": tasks, "model": model})
+    privileged = spec.privileged
+    if privileged is not None:
+        documents = absolute(privileged.documents)
+        privileged = privileged.model_copy(update={"documents": documents})
+    changed = {"tasks": tasks, "model": model, "privileged": privileged}
+    return spec.model_copy(update=changed)

@@ -27,6 +27,7 @@ class StoreJournal:
         self._job = job
         self._started: float | None = None
         self._correct: dict[int, list[float | None]] = {}
+        self._leaking = False
 
     async def note(self, message: str, level: EventLevel = "info") -> None:
         """Tell a person something."""
@@ -78,6 +79,18 @@ class StoreJournal:
             "seconds_left": (monotonic() - self._started) / done * (steps - done),
         }
         await self._append(f"step {done}/{steps}: reward {reward:.3f}", data, type="metrics")
+        await self._watch_leaks(done, metrics.get("leak_rise", 0.0))
+
+    async def _watch_leaks(self, step: int, rise: float) -> None:
+        """Warn when the leak rates cross the job's alarm, once for each crossing."""
+        alarm = self._job.leakage.alarm
+        if rise > alarm and not self._leaking:
+            await self.note(
+                f"step {step}: privileged context leaks: a leak rate stands {rise:.2f} above that of "
+                f"the first step (leakage.alarm {alarm:g}); look at the completions",
+                level="warn",
+            )
+        self._leaking = rise > alarm
 
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
         """Held-out accuracy, with its 95 % interval, overall and by verifier."""

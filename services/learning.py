@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from services.teacher import Evidence
@@ -21,6 +23,7 @@ from services.traces import StepTrace, write_step
 from services.weights import Entry, Manifest, checksum, pack
 from trainer.batch import assemble, learnable
 from trainer.credit import group_advantages
+from trainer.leakage import LeakWatch
 from trainer.learner import Learner, rank
 from trainer.policy import Dtype
 from trainer.records import Group, Rollout, Task
@@ -44,6 +47,7 @@ class LearningOptions:
     trace_folder: str
     checkpoint_folder: str
     checkpoints_kept: int
+    leak_patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class LearnerWorker:
             temperature=options.temperature,
             seed=options.seed,
         )
+        self._leaks = LeakWatch(Path(options.trace_folder) / "leakage.json", options.leak_patterns)
         # The canary is read at temperature 1, as an engine reports its prompt log-probs.
         self._canary = Scorer(
             self._learner.policy,
@@ -111,6 +116,9 @@ class LearnerWorker:
                 else np.asarray([seen[g].prompt_length for g, _ in judged], np.int32),
             )
             write_step(self._options.trace_folder, trace)
+            metrics |= self._leaks.metrics(
+                (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
+            )
         return metrics
 
     def _group(self, reference: GroupRefs) -> Group:
@@ -134,6 +142,23 @@ class LearnerWorker:
         return self._tokenizer.decode(
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
+
+    def score(
+        self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]] | None:
+        """float32[T] of each completion under its prompt, by the policy as it is (nats).
+
+        No completion may be empty. Rank 0 does the work and answers.
+        """
+        if not self._first:
+            return None
+        pairs = list(zip(prompts, completions, strict=True))
+        flat = self._learner.score(
+            np.concatenate([part for pair in pairs for part in pair]).astype(np.int32),
+            np.array([len(p) + len(c) for p, c in pairs], np.int32),
+            np.array([len(p) for p in prompts], np.int32),
+        )
+        return np.split(flat, np.cumsum([len(c) for c in completions])[:-1])
 
     def publish(self, version: int) -> tuple[Manifest, list[Any]] | None:
         """Put the weights into the object store; rank 0 answers with manifest and references."""

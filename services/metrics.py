@@ -43,6 +43,22 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
         "engine_mismatch",
         "Mean distance of the engine's and the learner's log-probs.",
     ),
+    "strop_job_leak_reference_ratio": (
+        "leak_reference",
+        "Completions that refer to what only the teacher sees.",
+    ),
+    "strop_job_leak_early_answer_ratio": (
+        "leak_early_answer",
+        "Completions that state the answer before any work.",
+    ),
+    "strop_job_leak_overlap_ratio": (
+        "leak_overlap",
+        "Mean share of a completion's word 5-grams that stand in the privileged text.",
+    ),
+    "strop_job_leak_rise_ratio": (
+        "leak_rise",
+        "How far the leak rate that rose most stands above the first step's.",
+    ),
     "strop_job_remaining_seconds": ("seconds_left", "Estimated time until the job ends."),
     "strop_job_policy_version": ("version", "Newest published policy version."),
 }

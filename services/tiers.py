@@ -194,6 +194,7 @@ class RayTiers:
             trace_folder=str(self._folder / "traces"),
             checkpoint_folder=str(self._folder / "checkpoints"),
             checkpoints_kept=job.checkpoint.keep,
+            leak_patterns=job.leakage.patterns,
         )
 
     async def generate(self, task: Task, count: int) -> Rolled:
@@ -227,6 +228,12 @@ class RayTiers:
             GroupRefs(group.rolled.task, group.rolled.rollouts, group.verdicts) for group in groups
         ]
         return (await self._trainers("learn", references, evidence, step))[0]
+
+    async def policy_logprobs(
+        self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]]:
+        """float32[T] of each completion under its prompt, by the learner's own forward (nats)."""
+        return (await self._trainers("score", list(prompts), list(completions)))[0]
 
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Bring the learner's weights to every engine, and to the teachers when they are due.
