@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from services.weights import Manifest, unpack_verified
+from trainer.evidence import Evidence
 from trainer.policy import Dtype, Policy
 from trainer.privileged import teacher_prompt
 from trainer.records import Rollout, Task
@@ -33,15 +34,6 @@ class TeacherOptions:
     temperature: float
     microbatch_tokens: int
     privileged: PrivilegedSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the teacher says of one group: `logprobs` float32[T] for each rollout, and the
-    length of the privileged prompt in tokens."""
-
-    logprobs: tuple[NDArray[np.float32], ...]
-    prompt_length: int
 
 
 class Teacher:
@@ -64,7 +56,9 @@ class Teacher:
         arrays: Iterator[NDArray[np.uint8]] = (ray.get(reference) for reference in buckets)  # type: ignore[misc]
         self._scorer.load_weights(unpack_verified(manifest, arrays))
 
-    def score(self, tasks: Sequence[Task], references: Sequence[Any]) -> tuple[list[Evidence], int]:
+    def score(
+        self, tasks: Sequence[Task], references: Sequence[Any]
+    ) -> tuple[list[list[Evidence]], int]:
         """The evidence of each group, in order, and the number of tokens scored, as two values:
         called with `num_returns=2`, the evidence never leaves the object store."""
         groups: list[tuple[Rollout, ...]] = ray.get(list(references))
@@ -88,7 +82,7 @@ class Teacher:
         )
         arrays = iter(np.split(flat, np.cumsum(completions)[:-1]))
         evidence = [
-            Evidence(tuple(next(arrays) for _ in rollouts), len(prompt))
+            [Evidence(len(prompt), next(arrays)) for _ in rollouts]
             for prompt, rollouts in zip(prompts, groups, strict=True)
         ]
         return evidence, sum(lengths)

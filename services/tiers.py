@@ -174,6 +174,8 @@ class RayTiers:
             model_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
+            max_tokens=job.sampling.max_tokens,
+            steps=job.steps,
             seed=job.seed,
             algorithm=job.algorithm,
             optimizer=job.optimizer,
