@@ -13,8 +13,16 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from trainer.algorithm_spec import AlgorithmSpec, PolicyGradient, Rlsd, SelfTaught
-from trainer.spec import OptimizerSpec, PrivilegedSpec, Spec
+from trainer.algorithm_spec import (
+    AlgorithmSpec,
+    External,
+    Opd,
+    PolicyGradient,
+    Rlsd,
+    SelfTaught,
+    Synced,
+)
+from trainer.spec import LeakageSpec, OptimizerSpec, PrivilegedSpec, Spec
 
 DEFAULT_VIEWS = {"rlsd": "trace", "opsd": "trace", "grpo_opsd": "trace", "sdpo": "feedback"}
 """What the teacher sees by default, for algorithms whose teacher is the policy itself."""
@@ -51,10 +59,11 @@ class TasksSpec(Spec):
     shuffle: bool = Field(
         default=True, description="Shuffle the training tasks anew each epoch, by `seed`."
     )
-    overlong: Literal["refuse", "drop"] = Field(
+    overlong: Literal["refuse", "drop", "shorten"] = Field(
         default="refuse",
         description="A prompt that leaves no room for `sampling.max_tokens`: refuse the job, or "
-        "drop the task and count it.",
+        "drop the task and count it; or shorten what only the teacher reads, at a marked place, "
+        "and refuse the job where that is not enough.",
     )
 
 
@@ -163,6 +172,7 @@ class JobSpec(Spec):
     privileged: PrivilegedSpec | None = Field(
         default=None, description="What the teacher sees; only for algorithms with a teacher."
     )
+    leakage: LeakageSpec = Field(default_factory=LeakageSpec, description="The leak monitor.")
     sampling: SamplingSpec = Field(default_factory=SamplingSpec, description="Rollouts.")
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="AdamW.")
     evaluation: EvaluationSpec = Field(
@@ -257,6 +267,11 @@ class JobSpec(Spec):
         return self.algorithm.kind != "grpo"
 
     @property
+    def refills(self) -> int:
+        """Times a step replaces its groups without contrast."""
+        return self.algorithm.refills if isinstance(self.algorithm, PolicyGradient) else 0
+
+    @property
     def needs_contrast(self) -> bool:
         """Whether a task teaches only by the differences between its completions."""
         return isinstance(self.algorithm, PolicyGradient) or (
@@ -268,9 +283,9 @@ class JobSpec(Spec):
         if not isinstance(self.algorithm, SelfTaught):
             return False
         weights = self.algorithm.teacher
-        if weights.kind == "synced":
-            return version % weights.every == 0
-        return weights.kind != "frozen" or version == 0
+        if isinstance(weights, Synced):
+            return version % weights.synced == 0
+        return weights != "frozen" or version == 0
 
 
 class ConfigError(ValueError):
@@ -309,7 +324,8 @@ def load_job(path: str | Path) -> JobSpec:
 
 
 def anchored(spec: JobSpec, folder: Path) -> JobSpec:
-    """The same job with relative task files, and a relative model folder that exists, made absolute."""
+    """The same job with relative task files and documents, and relative model folders that
+    exist, made absolute."""
 
     def absolute(name: str | None) -> str | None:
         return None if name is None else str(folder / name)
@@ -317,6 +333,18 @@ def anchored(spec: JobSpec, folder: Path) -> JobSpec:
     tasks = spec.tasks.model_copy(
         update={"train": absolute(spec.tasks.train), "holdout": absolute(spec.tasks.holdout)}
     )
-    local = folder / spec.model.path
-    model = spec.model.model_copy(update={"path": str(local)}) if local.is_dir() else spec.model
-    return spec.model_copy(update={"tasks": tasks, "model": model})
+
+    def model_path(name: str) -> str:
+        return str(folder / name) if (folder / name).is_dir() else name
+
+    model = spec.model.model_copy(update={"path": model_path(spec.model.path)})
+    algorithm = spec.algorithm
+    if isinstance(algorithm, Opd):
+        teacher = External(path=model_path(algorithm.teacher.path))
+        algorithm = algorithm.model_copy(update={"teacher": teacher})
+    privileged = spec.privileged
+    if privileged is not None:
+        documents = absolute(privileged.documents)
+        privileged = privileged.model_copy(update={"documents": documents})
+    changed = {"tasks": tasks, "model": model, "algorithm": algorithm, "privileged": privileged}
+    return spec.model_copy(update=changed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from trainer.adamw import LearningError
 from trainer.algorithm_spec import AlgorithmSpec, Rlsd
 from trainer.batch import BatchError, learnable
 from trainer.evidence import Evidence, taught_batch
+from trainer.leakage import LeakWatch
 from trainer.learner import Learner
 from trainer.policy import Dtype
 from trainer.ranks import rank
@@ -47,6 +49,7 @@ class LearningOptions:
     trace_folder: str
     checkpoint_folder: str
     checkpoints_kept: int
+    leak_patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class LearnerWorker:
             steps=options.steps,
             max_tokens=options.max_tokens,
         )
+        self._leaks = LeakWatch(Path(options.trace_folder) / "leakage.json", options.leak_patterns)
         # The canary is read at temperature 1, as an engine reports its prompt log-probs.
         self._canary = Scorer(
             self._learner.policy,
@@ -114,6 +118,9 @@ class LearnerWorker:
         if self._first:
             done = replace(trace, student_logprobs=streams.student_logprobs, credit=streams.credit)
             write_step(self._options.trace_folder, done)
+            metrics |= self._leaks.metrics(
+                (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
+            )
         return metrics
 
     def _group(self, reference: GroupRefs) -> Group:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from services.config import JobSpec, TierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, side_by_side
+from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
@@ -62,11 +63,20 @@ class RayTiers:
     """All tiers of a job, on the cluster this process is connected to."""
 
     def __init__(
-        self, job: JobSpec, model_path: Path, folder: Path, prompts: Mapping[str, NDArray[np.int32]]
+        self,
+        job: JobSpec,
+        model_path: Path,
+        folder: Path,
+        prompts: Mapping[str, NDArray[np.int32]],
+        teacher_path: Path | None = None,
     ) -> None:
-        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own."""
+        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own.
+
+        `teacher_path` holds the teacher's weights, where they are not the policy's.
+        """
         self._job = job
         self._model_path = str(model_path)
+        self._teacher_path = str(teacher_path or model_path)
         self._folder = folder
         self._prompts = prompts
         self._sampling = SamplingOptions(
@@ -158,13 +168,17 @@ class RayTiers:
 
     def _teacher_options(self) -> TeacherOptions:
         job = self._job
-        assert job.privileged is not None, "the job spec gives every teacher a view"
         return TeacherOptions(
-            model_path=self._model_path,
+            model_path=self._teacher_path,
+            policy_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
             microbatch_tokens=job.optimizer.microbatch_tokens,
+            algorithm=job.algorithm,
+            max_tokens=job.sampling.max_tokens,
             privileged=job.privileged,
+            room=room(job),
+            shorten=job.tasks.overlong == "shorten",
         )
 
     def _learning_options(self) -> LearningOptions:
@@ -183,6 +197,7 @@ class RayTiers:
             trace_folder=str(self._folder / "traces"),
             checkpoint_folder=str(self._folder / "checkpoints"),
             checkpoints_kept=job.checkpoint.keep,
+            leak_patterns=job.leakage.patterns,
         )
 
     async def generate(self, task: Task, count: int) -> Rolled:
@@ -202,7 +217,9 @@ class RayTiers:
         shares = _shares(groups, len(self._teachers))
         answers = [
             teacher.score.options(num_returns=2).remote(
-                [group.rolled.task for group in share], [group.rolled.rollouts for group in share]
+                [group.rolled.task for group in share],
+                [group.rolled.rollouts for group in share],
+                [group.verdicts for group in share],
             )
             for teacher, share in zip(self._teachers, shares, strict=False)
         ]

@@ -16,40 +16,30 @@ from trainer.spec import Spec
 class Synced(Spec):
     """The teacher is a copy of the policy, renewed every so many steps."""
 
-    kind: Literal["synced"] = Field(default="synced", description="Copied every `every` steps.")
-    every: int = Field(
-        default=10,
-        ge=1,
-        description="Steps between two copies of the policy's weights to the teacher.",
+    synced: int = Field(
+        default=10, ge=1, description="Steps between two copies of the policy's weights."
     )
-
-
-class Live(Spec):
-    """The teacher has the policy's newest weights at every step."""
-
-    kind: Literal["live"] = Field(default="live", description="Copied at every step.")
-
-
-class Frozen(Spec):
-    """The teacher keeps the weights the job starts from."""
-
-    kind: Literal["frozen"] = Field(default="frozen", description="Never copied.")
 
 
 class Ema(Spec):
     """The teacher's weights are a moving average of the policy's."""
 
-    kind: Literal["ema"] = Field(default="ema", description="Averaged at every step.")
-    rate: float = Field(
+    ema: float = Field(
         default=0.05,
         gt=0,
         lt=1,
-        description="Share of the newest weights in the average: "
-        "teacher = (1 - rate) * teacher + rate * policy.",
+        description="Share of the newest weights, taken in at every step: "
+        "teacher = (1 - ema) * teacher + ema * policy.",
     )
 
 
-TeacherWeights = Annotated[Synced | Live | Frozen | Ema, Field(discriminator="kind")]
+TeacherWeights = Synced | Ema | Literal["live", "frozen"]
+"""`live` has the policy's newest weights at every step, `frozen` those the job starts from."""
+
+_WEIGHTS = (
+    "Which weights the teacher has: `{synced: 10}`, `{ema: 0.05}`, `live` (the policy's newest) or "
+    "`frozen` (those the job starts from)."
+)
 
 
 class External(Spec):
@@ -137,16 +127,10 @@ class PolicyGradient(Objective):
         description="What is clipped: each token's policy ratio (PPO), the completion's geometric "
         "mean ratio (GSPO), or each token's ratio as a constant weight of its log-prob (CISPO).",
     )
-    clip_low: float = Field(
-        default=0.2,
-        gt=0,
-        lt=1,
-        description="Lower clip of the policy ratio: it may fall to 1 - clip_low.",
-    )
-    clip_high: float = Field(
-        default=0.28,
-        gt=0,
-        description="Upper clip of the policy ratio: it may rise to 1 + clip_high.",
+    clip: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0)]] = Field(
+        default=(0.2, 0.28),
+        description="Low and high clip of the policy ratio: it may move within "
+        "[1 - low, 1 + high].",
     )
     dual_clip: float | None = Field(
         default=None,
@@ -193,8 +177,8 @@ class Distillation(Spec):
     token_clip: float | None = Field(
         default=None,
         gt=0,
-        description="Cap of what one token may add to the divergence (nats); without a top_k, "
-        "of the log-ratio's size.",
+        description="Bound of what the teacher may do to one token: of its weight, [1 - token_clip, "
+        "1 + token_clip], in rlsd; of its divergence in nats otherwise.",
     )
 
     @model_validator(mode="after")
@@ -215,7 +199,7 @@ class Grpo(PolicyGradient):
 
 RELEASED: dict[str, dict[str, Any]] = {
     "mix": {"start": 0.5, "end": 0.0, "over": 60},
-    "teacher": {"kind": "synced", "every": 20},
+    "teacher": {"synced": 20},
 }
 """What the published RLSD script sets where it departs from the paper's Algorithm 1."""
 
@@ -241,14 +225,12 @@ class Rlsd(PolicyGradient):
         "(RLCSD), or the policy's minus the teacher's, in rewarded completions (RLRT).",
     )
     mix: Mix = Field(default_factory=Mix, description="Share of the credit that evidence moves.")
-    evidence_clip: float = Field(
+    token_clip: float = Field(
         default=0.2,
         gt=0,
-        description="Evidence weights stay within [1 - evidence_clip, 1 + evidence_clip].",
+        description="Evidence weights stay within [1 - token_clip, 1 + token_clip].",
     )
-    teacher: TeacherWeights = Field(
-        default_factory=Synced, description="Which weights the teacher has."
-    )
+    teacher: TeacherWeights = Field(default_factory=Synced, description=_WEIGHTS)
     negative_only: bool = Field(
         default=False,
         description="Redistribute credit only in completions with a negative advantage.",
@@ -267,14 +249,9 @@ class Rlsd(PolicyGradient):
         given = cast("dict[str, Any]", data)
         if given.get("preset") != "released":
             return given
-        filled: dict[str, Any] = {}
-        for name, default in RELEASED.items():
-            own: Any = given.get(name, default)
-            same = isinstance(own, dict) and cast("dict[str, Any]", own).get("kind") == default.get(
-                "kind"
-            )
-            filled[name] = {**default, **own} if same else own
-        return {**given, **filled}
+        mix: Any = given.get("mix")
+        partly = {**RELEASED["mix"], **mix} if isinstance(mix, dict) else mix
+        return {**RELEASED, **given, "mix": partly or RELEASED["mix"]}
 
     @model_validator(mode="after")
     def _evidence(self) -> Rlsd:
@@ -309,9 +286,7 @@ class Opsd(Objective, Distillation):
     """
 
     kind: Literal["opsd"] = Field(default="opsd", description="On-policy self-distillation.")
-    teacher: TeacherWeights = Field(
-        default_factory=Frozen, description="Which weights the teacher has."
-    )
+    teacher: TeacherWeights = Field(default="frozen", description=_WEIGHTS)
 
 
 class GrpoOpsd(PolicyGradient, Distillation):
@@ -321,9 +296,7 @@ class GrpoOpsd(PolicyGradient, Distillation):
     alpha: float = Field(
         default=0.5, gt=0, lt=1, description="Share of self-distillation in the loss."
     )
-    teacher: TeacherWeights = Field(
-        default_factory=Frozen, description="Which weights the teacher has."
-    )
+    teacher: TeacherWeights = Field(default="frozen", description=_WEIGHTS)
 
 
 class Sdpo(Objective, Distillation):
@@ -336,9 +309,7 @@ class Sdpo(Objective, Distillation):
     kind: Literal["sdpo"] = Field(
         default="sdpo", description="Self-distillation from siblings and feedback."
     )
-    teacher: TeacherWeights = Field(
-        default_factory=Ema, description="Which weights the teacher has."
-    )
+    teacher: TeacherWeights = Field(default_factory=Ema, description=_WEIGHTS)
 
 
 AlgorithmSpec = Annotated[Grpo | Rlsd | Opd | Opsd | GrpoOpsd | Sdpo, Field(discriminator="kind")]

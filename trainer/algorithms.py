@@ -121,7 +121,7 @@ def rlsd(spec: Rlsd, tokens: Tokens, mix: float) -> Outcome:
     if spec.evidence == "reversed":
         evidence = reversed_evidence(advantages, evidence)
     if spec.contrasts:
-        factors = contrastive_weights(advantages, evidence, mix=mix, clip=spec.evidence_clip)
+        factors = contrastive_weights(advantages, evidence, mix=mix, clip=spec.token_clip)
         factors = limited(
             factors.to(student.dtype), advantages, negative_only=limits, span_mask=tokens.span
         )
@@ -130,12 +130,12 @@ def rlsd(spec: Rlsd, tokens: Tokens, mix: float) -> Outcome:
             advantages,
             evidence,
             mix=mix,
-            clip=spec.evidence_clip,
+            clip=spec.token_clip,
             negative_only=limits,
             span_mask=tokens.span,
         )
     weights = torch.exp(torch.sign(advantages) * evidence)
-    at_clip = (weights - 1).abs() >= spec.evidence_clip
+    at_clip = (weights - 1).abs() >= spec.token_clip
     made = surrogate(spec, tokens, advantages * factors)
     return Outcome(made.loss, factors, evidence, at_clip, made.low, made.high)
 
@@ -188,7 +188,7 @@ def surrogate(spec: PolicyGradient, tokens: Tokens, credit: Tensor) -> Surrogate
     """The policy-gradient surrogate of `credit` [C] that `spec.ratio` names."""
     log_ratios = tokens.logprobs - tokens.old
     weights = tokens.scales * tokens.importance
-    low, high = spec.clip_low, spec.clip_high
+    low, high = spec.clip
     if spec.ratio == "cispo":
         return cispo_surrogate(
             tokens.logprobs, log_ratios, credit, weights, clip_low=low, clip_high=high

@@ -21,18 +21,23 @@ FinishReason = Literal["stop", "length", "abort"]
 
 @dataclass(frozen=True, slots=True)
 class Privileged:
-    """What the teacher may see and the policy may not."""
+    """What the teacher may see and the policy may not.
+
+    `documents` are texts; `document_ids` name documents of the job's library.
+    """
 
     answer: str | None = None
     trace: str | None = None
     documents: tuple[str, ...] = ()
+    document_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One prompt with a checkable answer.
 
-    `messages` is a chat in the OpenAI form (`role`, `content`); `verifier` is a spec of
+    `messages` is a chat in the OpenAI form (`role`, `content`: a text, or a list of text and
+    image parts); `verifier` is a spec of
     `verifiers.spec` as plain data.
     """
 

@@ -110,7 +110,10 @@ def test_reversed_evidence_praises_what_the_teacher_would_not_have_said() -> Non
 
 
 def test_a_completion_without_context_has_no_evidence_and_nothing_to_distil() -> None:
-    untaught: dict[str, Any] = {"taught": torch.tensor([False, True, True]), "lessons": t(0, 0.5, 0.5)}
+    untaught: dict[str, Any] = {
+        "taught": torch.tensor([False, True, True]),
+        "lessons": t(0, 0.5, 0.5),
+    }
     assert factors(Rlsd(), **untaught)[0] == 1
     assert gradient(Opsd(), **untaught)[0] == 0
 
