@@ -88,7 +88,14 @@ class JobController:
         for note in ready.notes:
             await journal.note(note, level="warn")
         write_job(self._folder / "traces", job.model_dump(mode="json"))
-        tiers = RayTiers(job, ready.model_path, self._folder, ready.prompts, store.tell_verifiers)
+        tiers = RayTiers(
+            job,
+            ready.model_path,
+            self._folder,
+            ready.prompts,
+            teacher_path=ready.teacher_path,
+            tell_verifiers=store.tell_verifiers,
+        )
         try:
             await tiers.start()
             model = await train(job, tiers, ready.tasks, ready.holdout, journal)

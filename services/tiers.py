@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from services.config import JobSpec, TierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, side_by_side
+from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.shared_verifiers import SharedVerifiers, Tell
 from services.teacher import Teacher, TeacherOptions
@@ -68,14 +69,18 @@ class RayTiers:
         model_path: Path,
         folder: Path,
         prompts: Mapping[str, NDArray[np.int32]],
+        *,
+        teacher_path: Path | None = None,
         tell_verifiers: Tell | None = None,
     ) -> None:
         """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own.
 
+        `teacher_path` holds the teacher's weights, where they are not the policy's;
         `tell_verifiers` is told what the verifiers count.
         """
         self._job = job
         self._model_path = str(model_path)
+        self._teacher_path = str(teacher_path or model_path)
         self._folder = folder
         self._prompts = prompts
         self._sampling = SamplingOptions(
@@ -171,13 +176,17 @@ class RayTiers:
 
     def _teacher_options(self) -> TeacherOptions:
         job = self._job
-        assert job.privileged is not None, "the job spec gives every teacher a view"
         return TeacherOptions(
-            model_path=self._model_path,
+            model_path=self._teacher_path,
+            policy_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
             microbatch_tokens=job.optimizer.microbatch_tokens,
+            algorithm=job.algorithm,
+            max_tokens=job.sampling.max_tokens,
             privileged=job.privileged,
+            room=room(job),
+            shorten=job.tasks.overlong == "shorten",
         )
 
     def _learning_options(self) -> LearningOptions:
@@ -187,6 +196,8 @@ class RayTiers:
             model_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
+            max_tokens=job.sampling.max_tokens,
+            steps=job.steps,
             seed=job.seed,
             algorithm=job.algorithm,
             optimizer=job.optimizer,
@@ -215,7 +226,9 @@ class RayTiers:
         shares = _shares(groups, len(self._teachers))
         answers = [
             teacher.score.options(num_returns=2).remote(
-                [group.rolled.task for group in share], [group.rolled.rollouts for group in share]
+                [group.rolled.task for group in share],
+                [group.rolled.rollouts for group in share],
+                [group.verdicts for group in share],
             )
             for teacher, share in zip(self._teachers, shares, strict=False)
         ]

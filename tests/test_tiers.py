@@ -143,6 +143,8 @@ class Recorder:
 
     async def phase(self, name: str, step: int) -> None: ...
 
+    async def sampled(self, step: int, sampled: Sampled) -> None: ...
+
     async def learned(self, step: int, sampled: Sampled, metrics: Any, seconds: Any) -> None:
         self.versions.append({group.rolled.version for group in sampled.groups})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,12 +13,8 @@ from torch import Tensor
 
 from benchmarks.learning.arms import Control
 from trainer import algorithms
-from trainer.evidence import Evidence
 from trainer.learner import Learner
 from trainer.records import Batch
-
-Evidences = Sequence[Sequence[Evidence | None]]
-"""What a teacher said of each completion of each group."""
 
 
 @contextmanager

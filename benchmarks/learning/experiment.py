@@ -68,6 +68,9 @@ class Recorder:
     async def phase(self, name: str, step: int) -> None:
         """Nothing to tell."""
 
+    async def sampled(self, step: int, sampled: Sampled) -> None:
+        """Nothing to tell."""
+
     async def evaluated(self, step: int, judged: Any) -> None:
         """Nothing to tell: this journal evaluates by itself."""
 
@@ -95,7 +98,9 @@ class Recorder:
         # The same draws at every step and for every arm: what differs is the policy.
         generator = torch.Generator().manual_seed(self._seed)
         rollouts = self._tiers.sample(self._tasks, generator)
-        right = [judge(p, r.text).score or 0.0 for p, r in zip(self._puzzles, rollouts, strict=True)]
+        right = [
+            judge(p, r.text).score or 0.0 for p, r in zip(self._puzzles, rollouts, strict=True)
+        ]
         accuracy = float(np.mean(right))
         if accuracy > self.best[0]:
             self.best = (accuracy, step, self._tiers.weights())

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 from benchmarks.learning.puzzles import WORDS
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unknown>"
+SPECIAL = (PAD, START, END, UNKNOWN)
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     "{% if add_generation_prompt %}<start>{% endif %}"
@@ -22,7 +23,7 @@ HINT_TEMPLATE = "hint {{ answer }}"
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Words and special tokens, split at white space."""
-    vocabulary = {word: n for n, word in enumerate((PAD, START, END, UNKNOWN, *WORDS))}
+    vocabulary = {word: n for n, word in enumerate((*SPECIAL, *WORDS))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(
@@ -49,9 +50,9 @@ def make_model(folder: Path, *, seed: int, width: int = 128, layers: int = 4) ->
         num_key_value_heads=width // 32,
         max_position_embeddings=128,
         tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=SPECIAL.index(START),
+        eos_token_id=SPECIAL.index(END),
+        pad_token_id=SPECIAL.index(PAD),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -89,9 +89,7 @@ def _chain(family: Family, draw: random.Random) -> Puzzle:
     asked = "evaluate" if family == "chain" else "parity"
     prompt = (asked, str(start), *(word for sign, n in operations for word in (sign, str(n))))
     answer = (str(value),) if family == "chain" else ("odd" if value % 2 else "even",)
-    return Puzzle(
-        family, prompt, start, operations, answer, (*words, "answer", *answer), value
-    )
+    return Puzzle(family, prompt, start, operations, answer, (*words, "answer", *answer), value)
 
 
 def _search(draw: random.Random) -> Puzzle:

@@ -1,7 +1,8 @@
 """The four tiers of the training loop in one process, for a model of a million parameters.
 
-The loop (`services.pipeline.train`), the learner, the teacher's views and every credit rule
-are the project's own; only the actors and the engine are not needed at this size.
+The loop (`services.pipeline.train`), the learner, the teacher and every credit rule are the
+project's own; only the actors and the engine are left out, which at this size cost more than
+the work.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.learning.controls import Evidences, controlled
-from benchmarks.learning.model import END
 from benchmarks.learning.arms import Control
+from benchmarks.learning.controls import controlled
+from benchmarks.learning.model import END
 from benchmarks.learning.puzzles import Puzzle, judge
 from benchmarks.learning.sampling import sample
 from services.config import JobSpec
 from services.pipeline import Judged, Rolled
+from services.preparation import room
+from services.teacher import Teacher, TeacherOptions
 from trainer.batch import learnable
-from trainer.credit import group_advantages
+from trainer.evidence import Evidence, taught_batch
 from trainer.learner import Learner, Streams
-from trainer.policy import Policy
 from trainer.privileged import student_prompt
 from trainer.records import Group, Rollout, Task
-from trainer.scorer import Scorer
-from trainer.evidence import taught_batch
+from trainer.rewards import judged_group
 
 
 class LocalTiers:
@@ -57,7 +58,7 @@ class LocalTiers:
             max_tokens=job.sampling.max_tokens,
         )
         self._engine: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        self._teacher = TeacherSide(job, folder, self.tokenizer) if job.has_teacher else None
+        self._teacher = Teacher(teacher_options(job, folder)) if job.has_teacher else None
         self._generator = torch.Generator().manual_seed(job.seed)
         self._draw = np.random.default_rng(job.seed)
         self._version = 0
@@ -119,13 +120,13 @@ class LocalTiers:
             tuple(verdict.status for verdict in verdicts),
         )
 
-    async def score(self, groups: Sequence[Judged]) -> Evidences:
+    async def score(self, groups: Sequence[Judged]) -> list[list[Evidence | None]]:
         """What the teacher says of every completion."""
         assert self._teacher is not None, "only jobs with a teacher are scored"
-        return self._teacher.score(groups)
+        return self._teacher.evidence([self._group(judged) for judged in groups])[0]
 
     async def learn(
-        self, groups: Sequence[Judged], evidence: Evidences | None, step: int
+        self, groups: Sequence[Judged], evidence: list[list[Evidence | None]] | None, step: int
     ) -> dict[str, float]:
         """One step; the groups and streams stay for whoever measures credit."""
         self.groups = [self._group(judged) for judged in groups]
@@ -138,13 +139,14 @@ class LocalTiers:
         return metrics
 
     def _group(self, judged: Judged) -> Group:
-        scores = torch.tensor([score or 0.0 for score in judged.scores])
-        algorithm = self._job.algorithm
-        advantages = group_advantages(
-            scores, normalize_std=getattr(algorithm, "normalize_std", True)
+        rolled, job = judged.rolled, self._job
+        return judged_group(
+            rolled.task, rolled.rollouts, judged.verdicts, job.algorithm, job.sampling.max_tokens
         )
-        rolled = judged.rolled
-        return Group(rolled.task, rolled.rollouts, judged.verdicts, advantages.numpy())
+
+    def puzzles_of(self, groups: Sequence[Group]) -> list[Puzzle]:
+        """The puzzle of each group."""
+        return [self._puzzles[group.task.id] for group in groups]
 
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Copy the learner's weights to the sampler, and to the teacher when it is due."""
@@ -154,7 +156,7 @@ class LocalTiers:
             for name, parameter in self._engine.named_parameters():
                 parameter.copy_(weights[name])
         if to_teacher and self._teacher is not None:
-            self._teacher.load(weights.items())
+            self._teacher.take(weights.items())
         return {}
 
     async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
@@ -170,3 +172,19 @@ class LocalTiers:
         with torch.no_grad():
             for name, parameter in self._engine.named_parameters():
                 parameter.copy_(torch.from_numpy(weights[name]))
+
+
+def teacher_options(job: JobSpec, folder: Path) -> TeacherOptions:
+    """How the teacher of a job is built, as the Ray tier builds it."""
+    return TeacherOptions(
+        model_path=str(folder),
+        policy_path=str(folder),
+        dtype="float32",
+        temperature=job.sampling.temperature,
+        microbatch_tokens=job.optimizer.microbatch_tokens,
+        algorithm=job.algorithm,
+        max_tokens=job.sampling.max_tokens,
+        privileged=job.privileged,
+        room=room(job),
+        shorten=False,
+    )

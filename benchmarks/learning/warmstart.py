@@ -35,7 +35,12 @@ class WarmStartError(RuntimeError):
 
 
 def warm_start(
-    folder: Path, puzzles: Sequence[Puzzle], held_out: Sequence[Puzzle], *, accuracy: float, seed: int
+    folder: Path,
+    puzzles: Sequence[Puzzle],
+    held_out: Sequence[Puzzle],
+    *,
+    accuracy: float,
+    seed: int,
 ) -> tuple[Path, int]:
     """Train a new model on the puzzles' completions until its sampled accuracy without a hint on
     `held_out` is `accuracy`; saves it in `folder`. Returns the folder and the steps taken.
@@ -69,7 +74,9 @@ def sampled_accuracy(
 ) -> float:
     """Share of puzzles that one completion at temperature 1 solves."""
     prompts = [
-        teacher_prompt(task(p, n), tokenizer, HINTED) if hinted else student_prompt(task(p, n), tokenizer)
+        teacher_prompt(task(p, n), tokenizer, HINTED)
+        if hinted
+        else student_prompt(task(p, n), tokenizer)
         for n, p in enumerate(puzzles)
     ]
     outputs = sample(

@@ -58,7 +58,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "max_length": 96,
         },
         "tasks": {"train": str(folder / "train.jsonl"), "holdout": str(folder / "holdout.jsonl")},
-        "algorithm": {"kind": "rlsd", "teacher_sync_every": 1},
+        "algorithm": {"kind": "rlsd", "teacher": "live"},
         "privileged": {"kind": "answer"},
         "sampling": {"group_size": 2, "groups_per_step": 2, "max_tokens": 8},
         "engine": {"kv_cache_gib": 0.05, "max_sequences": 8},
