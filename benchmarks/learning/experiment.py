@@ -199,7 +199,7 @@ def shuffled_answers(tasks: Sequence[Task], seed: int) -> list[Task]:
 def job_of(run: Run, budget: Budget, model: Path) -> JobSpec:
     """The run as a training job, checked like any user's."""
     arm = ARMS[run.arm]
-    longest = {"chain": 36, "search": 24, "parity": 30}[run.family]
+    longest = {"chain": 36, "search": 24, "parity": 44}[run.family]
     job: dict[str, Any] = {
         "name": f"{run.family}-{run.arm}-{run.seed}",
         "seed": run.seed,

@@ -9,7 +9,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.learning.puzzles import Puzzle, first_error
+from benchmarks.learning.puzzles import Puzzle, first_error, judge
 from trainer.records import Group, Rollout
 
 
@@ -33,8 +33,8 @@ def leak_rates(puzzles: Sequence[Puzzle], rollouts: Sequence[Rollout]) -> dict[s
         words = rollout.text.split()
         refers += "hint" in words
         unworked += words[:1] == ["answer"]
-        said_right = words[-2:] == list(puzzle.completion[-2:])
-        unfaithful += said_right and first_error(puzzle, words) is not None
+        right = judge(puzzle, rollout.text).status == "correct"
+        unfaithful += right and first_error(puzzle, words) is not None
     count = max(1, len(rollouts))
     return {
         "refers": refers / count,

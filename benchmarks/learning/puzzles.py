@@ -5,8 +5,8 @@ Three families, chosen for what the answer tells about the steps before it:
     chain    evaluate +, -, * from left to right modulo 7; the answer is the last value
     search   reach a target in three steps with given operations; the answer names the steps,
              so whoever knows it knows the right choice at every step (backward-solvable)
-    parity   a chain of which only odd or even is asked: the answer says next to nothing of
-             the early steps
+    parity   three short chains of which only odd or even is asked: the answer says next to
+             nothing of the steps
 
 All words of a puzzle are single tokens. Pure Python; knows no model.
 """
@@ -14,7 +14,7 @@ All words of a puzzle are single tokens. Pure Python; knows no model.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
@@ -23,7 +23,9 @@ from trainer.records import Privileged, Task
 from verifiers.verdict import Verdict
 
 MODULUS = 7
-STEPS = {"chain": 5, "search": 3, "parity": 4}
+STEPS = {"chain": 5, "search": 3, "parity": 2}
+CHAINS = 3
+"""Of a parity puzzle."""
 Family = Literal["chain", "search", "parity"]
 FAMILIES: tuple[Family, ...] = ("chain", "search", "parity")
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
@@ -45,12 +47,11 @@ class Puzzle:
 
     family: Family
     prompt: tuple[str, ...]
-    start: int
-    operations: tuple[tuple[str, int], ...]
-    """What must be applied in order (chain, parity), or may be chosen from (search)."""
     answer: tuple[str, ...]
     completion: tuple[str, ...]
-    target: int
+    completions: frozenset[tuple[str, ...]]
+    """Every right completion: a search may have several."""
+    hint: tuple[str, ...]
 
 
 def generate(family: Family, count: int, seed: int, exclude: set[tuple[str, ...]]) -> list[Puzzle]:
@@ -59,7 +60,7 @@ def generate(family: Family, count: int, seed: int, exclude: set[tuple[str, ...]
     seen = set(exclude)
     puzzles: list[Puzzle] = []
     while len(puzzles) < count:
-        puzzle = _search(draw) if family == "search" else _chain(family, draw)
+        puzzle = _MAKERS[family](draw)
         if puzzle.prompt not in seen:
             seen.add(puzzle.prompt)
             puzzles.append(puzzle)
@@ -82,14 +83,33 @@ def _worked(start: int, operations: Sequence[tuple[str, int]]) -> tuple[list[str
     return words, value
 
 
-def _chain(family: Family, draw: random.Random) -> Puzzle:
+def _drawn(draw: random.Random, steps: int) -> tuple[list[str], list[str], int]:
+    """A chain: its words in the prompt, its worked steps, its value."""
     start = draw.randrange(MODULUS)
-    operations = tuple(_operation(draw) for _ in range(STEPS[family]))
-    words, value = _worked(start, operations)
-    asked = "evaluate" if family == "chain" else "parity"
-    prompt = (asked, str(start), *(word for sign, n in operations for word in (sign, str(n))))
-    answer = (str(value),) if family == "chain" else ("odd" if value % 2 else "even",)
-    return Puzzle(family, prompt, start, operations, answer, (*words, "answer", *answer), value)
+    operations = [_operation(draw) for _ in range(steps)]
+    worked, value = _worked(start, operations)
+    return [str(start), *(w for sign, n in operations for w in (sign, str(n)))], worked, value
+
+
+def _chain(draw: random.Random) -> Puzzle:
+    asked, worked, value = _drawn(draw, STEPS["chain"])
+    return _single("chain", ["evaluate", *asked], worked, [str(value)])
+
+
+def _parity(draw: random.Random) -> Puzzle:
+    prompt, worked, answer = ["parity"], list[str](), list[str]()
+    for _ in range(CHAINS):
+        asked, steps, value = _drawn(draw, STEPS["parity"])
+        prompt += [*asked, ","]
+        worked += steps
+        answer.append("odd" if value % 2 else "even")
+    return _single("parity", prompt[:-1], worked, answer)
+
+
+def _single(family: Family, prompt: list[str], worked: list[str], answer: list[str]) -> Puzzle:
+    completion = (*worked, "answer", *answer)
+    right = frozenset([completion])
+    return Puzzle(family, tuple(prompt), tuple(answer), completion, right, tuple(answer))
 
 
 def _search(draw: random.Random) -> Puzzle:
@@ -100,12 +120,24 @@ def _search(draw: random.Random) -> Puzzle:
         if operation not in choices:
             choices.append(operation)
     path = tuple(draw.choice(choices) for _ in range(STEPS["search"]))
-    words, target = _worked(start, path)
+    target = _worked(start, path)[1]
+
+    def completion(steps: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+        return (*_worked(start, steps)[0], "answer", str(target))
+
     offered = [word for sign, n in choices for word in (sign, str(n), ",")][:-1]
-    prompt = ("reach", str(target), "from", str(start), "by", *offered)
-    answer = tuple(word for sign, n in path for word in (sign, str(n)))
-    completion = (*words, "answer", str(target))
-    return Puzzle("search", prompt, start, tuple(choices), answer, completion, target)
+    every = product(choices, repeat=len(path))
+    return Puzzle(
+        "search",
+        ("reach", str(target), "from", str(start), "by", *offered),
+        (str(target),),
+        completion(path),
+        frozenset(completion(steps) for steps in every if _worked(start, steps)[1] == target),
+        tuple(word for sign, n in reversed(path) for word in (sign, str(n))),
+    )
+
+
+_MAKERS = {"chain": _chain, "search": _search, "parity": _parity}
 
 
 def first_error(puzzle: Puzzle, words: Sequence[str]) -> int | None:
@@ -114,66 +146,34 @@ def first_error(puzzle: Puzzle, words: Sequence[str]) -> int | None:
     None when it is right. A word is wrong when no right completion begins with the words up
     to and with it; one that ends too early is wrong at its length.
     """
-    allowed = _allowed(puzzle)
-    said: list[str] = []
+    left = puzzle.completions
     for index, word in enumerate(words):
-        if word not in allowed(said):
+        left = frozenset(one for one in left if len(one) > index and one[index] == word)
+        if not left:
             return index
-        said.append(word)
-    return len(words) if allowed(said) else None
-
-
-def _allowed(puzzle: Puzzle) -> Callable[[list[str]], set[str]]:
-    """Which words may come next; the empty set at the end of a right completion."""
-    if puzzle.family != "search":
-        right = puzzle.completion
-        return lambda said: {right[len(said)]} if len(said) < len(right) else set()
-    right_ones = [
-        (*_worked(puzzle.start, path)[0], "answer", str(puzzle.target))
-        for path in product(puzzle.operations, repeat=STEPS["search"])
-        if _worked(puzzle.start, path)[1] == puzzle.target
-    ]
-
-    def following(said: list[str]) -> set[str]:
-        so_far = tuple(said)
-        return {
-            right[len(said)]
-            for right in right_ones
-            if len(right) > len(said) and right[: len(said)] == so_far
-        }
-
-    return following
+    return None if tuple(words) in left else len(words)
 
 
 def judge(puzzle: Puzzle, text: str) -> Verdict:
-    """Right when the answer is right: for `search` every step too, else the last word alone.
+    """Right when the answer is right: for `search` every step too, else what follows the word
+    `answer` alone.
 
     As with real tasks, a chain may reach the right answer by wrong steps.
     """
     words = text.split()
+    _, found, said = text.rpartition("answer")
+    evidence = {"extracted": said.strip() if found else ""}
     if puzzle.family == "search":
         right = first_error(puzzle, words) is None
     else:
-        right = words[-2:] == ["answer", *puzzle.answer]
-    return Verdict(1.0, "correct") if right else Verdict(0.0, "wrong")
-
-
-def hint(puzzle: Puzzle) -> str:
-    """What the teacher is told: the answer; of a search the steps, from the last to the first."""
-    if puzzle.family != "search":
-        return puzzle.answer[0]
-    pairs = [puzzle.answer[n : n + 2] for n in range(0, len(puzzle.answer), 2)]
-    return " ".join(word for pair in reversed(pairs) for word in pair)
+        right = tuple(said.split()) == puzzle.answer and bool(found)
+    return Verdict(1.0, "correct", evidence) if right else Verdict(0.0, "wrong", evidence)
 
 
 def task(puzzle: Puzzle, number: int) -> Task:
     """The puzzle as a task of the trainer; its verifier is `judge`, by number."""
     message = {"role": "user", "content": " ".join(puzzle.prompt)}
     spec: dict[str, Any] = {"kind": "puzzle", "number": number}
-    return Task(f"{puzzle.family}-{number}", (message,), spec, Privileged(answer=hint(puzzle)))
-
-
-def words_of(puzzles: Sequence[Puzzle]) -> Iterator[str]:
-    """Every word of these puzzles, to check the vocabulary with."""
-    for puzzle in puzzles:
-        yield from (*puzzle.prompt, *puzzle.completion, *hint(puzzle).split())
+    return Task(
+        f"{puzzle.family}-{number}", (message,), spec, Privileged(answer=" ".join(puzzle.hint))
+    )

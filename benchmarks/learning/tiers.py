@@ -45,7 +45,8 @@ class LocalTiers:
         control: Control | None,
     ) -> None:
         """`puzzles` by task id; `folder` holds the policy that training starts from."""
-        self._job, self._puzzles, self._control = job, puzzles, control
+        self._job, self._puzzles = job, puzzles
+        self._control: Control | None = control
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.learner = Learner(
             folder,
