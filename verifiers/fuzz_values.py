@@ -28,6 +28,7 @@ def neighbours(
         if isinstance(value, int | float):
             step = 1 if isinstance(value, int) else 10.0 ** -_places(value)
             found += [value, value - step, value + step, value + 1, value // 2, value * 2]
+            found += [value - 0.5, value + 0.5]  # dropped where only integers fit
             if texts and value == int(value) and 0 < value <= MAX_LENGTH:  # a length, perhaps
                 lengths = range(max(1, int(value) - 1), int(value) + 4)
                 found += [(text * (size // len(text) + 1))[:size]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from verifiers.postgres_catalog import Catalog, Relation
-from verifiers.postgres_link import GroupingError
+from verifiers.postgres_faults import GroupingError
 from verifiers.postgres_text import Token, grouping, literal, quoted, single
 from verifiers.sql_session import RefusedError
 from verifiers.sql_tables import Table
@@ -188,6 +188,19 @@ def select(relation: Relation, rows: Sequence[TextRow]) -> str:
         for column in relation.columns
     )
     return f"SELECT {columns} FROM ({sql}) AS {quoted(relation.name)}"
+
+
+def fitting(relation: Relation, rows: Sequence[TextRow]) -> str:
+    """A query for those of the rows that pass a table's checks, as it would hold them; it
+    fails where a value does not fit its column. Empty where no row can pass."""
+    required = [n for n, column in enumerate(relation.own) if not column.nullable]
+    rows = [row for row in rows if not any(row[n] is None for n in required)]
+    if not rows or not relation.own:
+        return ""
+    columns = ", ".join(f"{quoted(column.name)}::text" for column in relation.own)
+    checks = "".join(f" AND ({check}) IS NOT FALSE" for check in relation.checks)
+    table = f"({select(relation, rows)}) AS {quoted(relation.name)}"
+    return f"SELECT {columns} FROM {table} WHERE true{checks}"
 
 
 def lawful(

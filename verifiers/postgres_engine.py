@@ -17,8 +17,16 @@ import psycopg
 
 from verifiers import postgres_catalog, postgres_policy
 from verifiers.postgres_catalog import Opaque, Relation
-from verifiers.postgres_copies import Shadowed, Shadows, TextRow, lawful, select
-from verifiers.postgres_link import GroupingError, MeaningError, PostgresLink
+from verifiers.postgres_copies import (
+    Shadowed,
+    Shadows,
+    TextRow,
+    fitting,
+    lawful,
+    select,
+)
+from verifiers.postgres_faults import GroupingError, MeaningError
+from verifiers.postgres_link import PostgresLink
 from verifiers.postgres_text import quoted, single
 from verifiers.resultset import Row
 from verifiers.sql_session import MAX_ROWS, Budget, QueryError, RefusedError, Result
@@ -29,6 +37,8 @@ MAX_SAMPLED = 2_000
 """Bytes of a row that copies may be made from."""
 OWN_S = 3.0
 """Seconds for a query of our own."""
+SAMPLES_S = 10.0
+"""Seconds for all samples; copies do without the rest."""
 MAX_REGROUPED = 40
 FRESH_S = 5.0
 """Seconds for which a schema, once read, is not read again."""
@@ -98,7 +108,11 @@ class PostgresEngine:
         self.tables: Sequence[Table] = self._catalog.tables
         self._shadows = Shadows(self._catalog)
         self.asked = lru_cache(maxsize=512)(self._asked)
-        self._samples = {key: self._sample(relation) for key, relation in self._stored.items()}
+        self._samples = {
+            key: self._sample(relation)
+            for key, relation in self._stored.items()
+            if time.monotonic() - self._read_at < SAMPLES_S
+        }
         self._regroup_views()
 
     def _regroup_views(self) -> None:
@@ -194,31 +208,34 @@ class PostgresEngine:
     def copy(self, rows: Mapping[str, Sequence[Row]]) -> PostgresCopy:
         """A copy with these rows, less those that break a rule."""
         texts = {
-            key: self._fitting(self._stored[key], [tuple(map(_text, row)) for row in made])
+            self._stored[key].oid: [tuple(map(_text, row)) for row in made]
             for key, made in rows.items()
         }
-        kept = lawful(self.tables, texts)
+        fitting = self._fitting(texts)
+        kept = lawful(self.tables, {key: fitting[r.oid] for key, r in self._stored.items()})
         return PostgresCopy(self, {self._stored[key].oid: found for key, found in kept.items()})
 
-    def _fitting(self, relation: Relation, rows: Sequence[TextRow]) -> list[TextRow]:
-        """The rows that fit the types and checks of a table, as it would hold them."""
-        required = [n for n, column in enumerate(relation.own) if not column.nullable]
-        rows = [row for row in rows if not any(row[n] is None for n in required)]
-        if not rows or not relation.own:
-            return []
-        columns = ", ".join(f"{quoted(column.name)}::text" for column in relation.own)
-        checks = "".join(f" AND ({check}) IS NOT FALSE" for check in relation.checks)
-        query = (
-            f"SELECT {columns} FROM ({select(relation, rows)}) AS {quoted(relation.name)}"
-            f" WHERE true{checks}"
-        )
+    def _fitting(self, rows: Mapping[int, Sequence[TextRow]]) -> dict[int, list[TextRow]]:
+        """The rows that fit the types and checks of their tables, as these would hold them."""
+        relations = {r.oid: r for r in self._stored.values()}
+        queries = {oid: fitting(relations[oid], made) for oid, made in rows.items()}
+
+        def ask(connection: psycopg.Connection[Any]) -> dict[int, list[TextRow]]:
+            return {
+                oid: connection.execute(query.encode()).fetchall() if query else []
+                for oid, query in queries.items()
+            }
+
         try:
-            return self.link.use(lambda c: c.execute(query.encode()).fetchall(), OWN_S)
-        except QueryError:
-            middle = len(rows) // 2
-            if not middle:
-                return []
-            return self._fitting(relation, rows[:middle]) + self._fitting(relation, rows[middle:])
+            return self.link.use(ask, OWN_S)
+        except QueryError:  # some value fits no column: find out which
+            if len(rows) > 1:
+                parts = [self._fitting({oid: made}) for oid, made in rows.items()]
+                return {oid: found for part in parts for oid, found in part.items()}
+            ((oid, made),) = rows.items()
+            middle = len(made) // 2
+            halves = (made[:middle], made[middle:]) if middle else ()
+            return {oid: [row for half in halves for row in self._fitting({oid: half})[oid]]}
 
 
 def _text(value: Any) -> str | None:

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import conninfo, errors
 
+from verifiers.postgres_faults import TOO_LARGE, LostError, fault
 from verifiers.postgres_values import adapt
 from verifiers.resultset import Row, plain
 from verifiers.sql_session import (
     MAX_BYTES,
     QueryError,
-    RefusedError,
     Result,
     TooLargeError,
     TooSlowError,
@@ -40,7 +40,6 @@ MAX_ROW = 2**20
 """Bytes of one row; checked by the server, before it is sent."""
 MIN_VERSION = 130_000
 _BATCH = 64
-_TOO_LARGE = "a row of more than 1 MiB:"
 _BEGIN = (
     "BEGIN READ ONLY; SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {half};"
     " SET LOCAL idle_in_transaction_session_timeout = 10000;"
@@ -54,29 +53,12 @@ _BEGIN = (
 _CURSOR = (
     "DECLARE strop NO SCROLL CURSOR FOR {shadows}SELECT * FROM (SELECT * FROM (\n{query}\n) AS"
     " strop OFFSET 0) AS strop WHERE CASE WHEN pg_column_size(strop.*) <= "
-    f"{MAX_ROW} THEN true ELSE ('{_TOO_LARGE}' || pg_column_size(strop.*))::boolean END"
+    f"{MAX_ROW} THEN true ELSE ('{TOO_LARGE}' || pg_column_size(strop.*))::boolean END"
 )
-
-
+_FILES = "; SET LOCAL temp_file_limit = '256MB'"
 _OTHERWISE = "; SET LOCAL enable_hashagg = off; SET LOCAL enable_hashjoin = off"
 
 T = TypeVar("T")
-
-
-class GroupingError(QueryError):
-    """A column is not grouped by; `position` is where in the query it stands."""
-
-    def __init__(self, message: str, position: int) -> None:
-        super().__init__(message)
-        self.position = position
-
-
-class MeaningError(QueryError):
-    """The query has no meaning in this database: a name, a type or the grammar is wrong."""
-
-
-class LostError(Exception):
-    """The connection is gone."""
 
 
 class PostgresLink:
@@ -90,6 +72,7 @@ class PostgresLink:
         self.name = _described(self._conninfo)
         self._connection: psycopg.Connection[Any] | None = None
         self._worked = 0.0
+        self._begin = _BEGIN
 
     def worked(self) -> float:
         """Seconds that the server has worked on queries, without the way there and back."""
@@ -112,7 +95,7 @@ class PostgresLink:
         def ask(connection: psycopg.Connection[Any]) -> Result:
             # Binary, for the extended protocol: it takes one statement only.
             connection.execute(declare.encode(), binary=True)
-            return _fetch(connection, rows)
+            return _fetch(connection, rows, time.monotonic() + seconds)
 
         return self.use(ask, seconds, settings=_OTHERWISE if otherwise else "", offset=offset)
 
@@ -156,13 +139,13 @@ class PostgresLink:
         ms = max(2, int(seconds * 1e3))
         started = began = time.monotonic()
         try:
-            connection.execute((_BEGIN.format(ms=ms, half=ms // 2) + settings).encode())
+            connection.execute((self._begin.format(ms=ms, half=ms // 2) + settings).encode())
             began = time.monotonic()
             return task(connection)
         except psycopg.Error as error:
             if watch.cut:
                 raise self._late() from None
-            raise _fault(error, offset, time.monotonic() - began < 0.8 * seconds) from None
+            raise fault(error, offset, time.monotonic() - began < 0.8 * seconds) from None
         except UnicodeError as error:
             raise QueryError(f"text that is no UTF-8: {error}") from None
         except MemoryError:
@@ -214,21 +197,31 @@ class PostgresLink:
             reason = failed[0] if failed else f"not within {CONNECT_S:g} s"
             raise UnavailableError(f"no connection to {self.name}: {reason}")
         (connection,) = made
+        watch = _Watch(connection, CONNECT_S)
         try:
             if connection.info.server_version < MIN_VERSION:
                 raise UnavailableError(f"{self.name} is older than PostgreSQL 13")
-            connection.execute(b"SET default_transaction_read_only = on")
-            with suppress(errors.InsufficientPrivilege):  # few may; the time limit holds
-                connection.execute(b"SET temp_file_limit = '256MB'")
-            adapt(connection)
             self._admit(connection)
+            self._limit_files(connection)
+            adapt(connection)
         except psycopg.Error as error:
             connection.close()
             raise UnavailableError(f"{self.name}: {error}") from None
         except UnavailableError:
             connection.close()
             raise
+        finally:
+            watch.end()
         return connection
+
+    def _limit_files(self, connection: psycopg.Connection[Any]) -> None:
+        """Bound temporary files where the role may; few may, and the time limit holds too."""
+        try:
+            connection.execute(f"BEGIN{_FILES}; ROLLBACK".encode())
+            self._begin = _BEGIN + _FILES
+        except errors.InsufficientPrivilege:
+            connection.execute(b"ROLLBACK")
+            self._begin = _BEGIN
 
 
 class _Watch:
@@ -251,7 +244,7 @@ class _Watch:
         self._timer.cancel()
 
 
-def _fetch(connection: psycopg.Connection[Any], most: int) -> Result:
+def _fetch(connection: psycopg.Connection[Any], most: int, deadline: float) -> Result:
     rows: list[Row] = []
     width = size = 0
     while True:
@@ -269,38 +262,8 @@ def _fetch(connection: psycopg.Connection[Any], most: int) -> Result:
             return Result(width, rows[:most], False)
         if len(batch) < count:
             return Result(width, rows, True)
-
-
-def _fault(error: psycopg.Error, offset: int, early: bool) -> Exception:
-    """What went wrong, in the judge's terms; `offset` is where the query begins."""
-    code, text = error.sqlstate or "", _message(error)
-    position = int(error.diag.statement_position or 0) - 1 - offset
-    match code[:2], code:
-        case _, "57014":
-            # Not by its timeout: somebody cancelled it.
-            return LostError(text) if early else TooSlowError("out of time")
-        case _, "42803":
-            return GroupingError(text, position)
-        case _, "42501" | "25006" | "0A000":
-            return RefusedError(text)
-        case _, "53200" | "53400":
-            return TooLargeError(text)
-        case _, "22P02" if _TOO_LARGE in text:
-            return TooLargeError(_TOO_LARGE.rstrip(":"))
-        case "42", _:
-            return MeaningError(text)
-        case "08" | "53" | "57" | "58" | "40" | "25", _:
-            return LostError(text)
-        case _, "55P03" | "XX001" | "XX002":
-            return LostError(text)
-        case _, "" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-            return LostError(text)
-        case _:
-            return QueryError(text)
-
-
-def _message(error: psycopg.Error) -> str:
-    return (error.diag.message_primary or str(error)).strip()
+        if time.monotonic() > deadline:  # the server counts anew for each batch
+            raise TooSlowError("out of time")
 
 
 def _conninfo(database: str) -> str:
@@ -311,17 +274,19 @@ def _conninfo(database: str) -> str:
         if not text:
             raise UnavailableError(f"the environment has no {name} that names a database")
     try:
+        # At the start, not by SET: behind a pooler that would stay for others.
+        given = conninfo.conninfo_to_dict(text).get("options") or ""
         return conninfo.make_conninfo(
             text,
+            options=f"{given} -c default_transaction_read_only=on".strip(),
             connect_timeout=str(int(CONNECT_S)),
             fallback_application_name="strop",
             client_encoding="UTF8",
             tcp_user_timeout="10000",
         )
     except psycopg.Error as error:
-        raise UnavailableError(
-            f"the connection string cannot be read: {_masked(error, text)}"
-        ) from None
+        reason = _masked(error, text)
+        raise UnavailableError(f"the connection string cannot be read: {reason}") from None
 
 
 def _masked(error: Exception, text: str) -> str:

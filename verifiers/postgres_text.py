@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 from verifiers.sql_session import RefusedError
@@ -145,7 +144,8 @@ def grouping(tokens: Sequence[Token], position: int, alias: str) -> int | None:
         first, last = _level(tokens, at, depth)
         level = [token for token in tokens[first:last] if token.depth == depth]
         group = next(
-            (b.end for a, b in pairwise(level)
+            (b.end if c is None or not c.says("all", "distinct") else c.end
+             for a, b, c in zip(level, level[1:], [*level[2:], None], strict=False)
              if a.says("group") and b.says("by")), None
         )  # fmt: skip
         if group is not None and any(token.named and token.text == alias for token in level):

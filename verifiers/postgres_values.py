@@ -47,6 +47,7 @@ def _lenient(kind: type[Any]) -> type[Any]:
 _LOADERS: dict[str, type[Any]] = {
     "json": _Json,
     "jsonb": _Json,
+    "record": TextLoader,  # as rows of a table's own type come
     "date": _lenient(times.DateLoader),
     "time": _lenient(times.TimeLoader),
     "timetz": _lenient(times.TimetzLoader),
