@@ -224,6 +224,7 @@ async def test_killed_workers_are_replaced_and_verdicts_are_counted(api: Api) ->
         connection.pid
         for connection in psutil.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
+        and connection.laddr
         and connection.laddr.port == int(api.url.rpartition(":")[2])
     )
     assert server is not None
