@@ -63,6 +63,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_LETTER = re.compile(r"\\text\{\s*\(?\s*([A-Za-z])\s*\)?\s*\}")
 _BOXED = re.compile(r"^\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*$", re.DOTALL)
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
 
@@ -77,6 +78,8 @@ def normalize(text: str) -> str:
         text = pattern.sub(replacement, text)
     text = text.strip(" *\"'`")
     text = text.rstrip(".,;: ")
+    if letter := _LETTER.fullmatch(text):
+        return letter[1]
     return re.sub(r"^[=:≈]+\s*", "", text).strip()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -65,6 +66,11 @@ class SchemaSpec(_Spec):
     )
     extract: Extract = Field(FencedBlock(), description="Where the completion's JSON is found.")
 
+    @cached_property
+    def schema_text(self) -> str:
+        """The schema as JSON text."""
+        return strict_json.dumps(self.schema_)
+
     @property
     def has_expected(self) -> bool:
         """Whether `expected` was given; `null` is a value."""
@@ -73,7 +79,7 @@ class SchemaSpec(_Spec):
     @model_validator(mode="after")
     def _usable(self) -> Self:
         try:
-            validator = compiled_schema.compile_schema(strict_json.dumps(self.schema_))
+            validator = compiled_schema.compile_schema(self.schema_text)
         except compiled_schema.SchemaError as error:
             raise ValueError(f"schema: {error}") from None
         if self.has_expected:
