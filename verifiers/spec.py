@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from verifiers import answers, choices, compiled_schema, patterns, strict_json
+from verifiers import choices, compiled_schema, patterns, reading, strict_json
 from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
@@ -46,10 +46,10 @@ class MathSpec(_Spec):
         if not text or not balanced(text):
             raise ValueError(f"answer: {self.answer[:80]!r} is empty or has unbalanced braces")
         try:
-            answers.read(self.answer)
+            reading.read(self.answer)
         except UnreadableError as error:
             raise ValueError(f"answer: {error}") from None
-        except (answers.ProseError, TooLargeError):
+        except (reading.ProseError, TooLargeError):
             pass  # compared as words, or as it stands
         return self
 

@@ -26,6 +26,8 @@ from verifiers.pool import WorkerPool
 
 GROUP = 8
 DEADLINE_S = 10.0
+START_S = 3.0
+"""Seconds a worker takes to start on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,14 @@ def survival(workers: int, verdicts: int, seed: int = 0) -> Survival:
 
         def kill() -> None:
             nonlocal killed
-            while not over.wait(source.uniform(0.3, 1.7)):
-                pid = source.choice(pool.pids or [0])
-                if pid:
-                    os.kill(pid, signal.SIGKILL)
+            seen: dict[int, float] = {}
+            while not over.wait(source.uniform(0.5, 2.0)):
+                now = time.monotonic()
+                seen = {pid: seen.get(pid, now) for pid in pool.pids}
+                # One that is killed while it starts says that workers do not start.
+                ready = [pid for pid, since in seen.items() if now - since > START_S]
+                if ready:
+                    os.kill(source.choice(ready), signal.SIGKILL)
                     killed += 1
 
         killer = threading.Thread(target=kill)
