@@ -119,6 +119,8 @@ async def _on_cluster(
 
     # Outside of the main thread, where Ray would take over our SIGTERM.
     await asyncio.to_thread(connect)
+    # Its C++ half took it all the same, and would abort: put ours back in its place.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     try:
         return await run(job, ready, tasks, folder, tell)
     except (TierFailed, GroupFailed, RayError) as error:

@@ -61,7 +61,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-def job(folder: Path, model: Path, verifier: dict[str, Any], **changes: Any) -> str:
+def job(folder: Path, policy: Path, verifier: dict[str, Any], **changes: Any) -> str:
     rows = [
         {
             "id": f"t{n}",
@@ -74,7 +74,7 @@ def job(folder: Path, model: Path, verifier: dict[str, Any], **changes: Any) -> 
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     data: dict[str, Any] = {
         "steps": 4,
-        "model": {"path": str(model), "dtype": "float32", "max_length": 128},
+        "model": {"path": str(policy), "dtype": "float32", "max_length": 128},
         "tasks": {"train": "train.jsonl"},
         "privileged": {"kind": "answer"},
         "sampling": {"group_size": 4, "groups_per_step": 4, "max_tokens": 8},
