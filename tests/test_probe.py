@@ -76,7 +76,7 @@ def probed(groups: list[Group], spec: JobSpec | None = None, **changes: Any) -> 
 
 
 def codes(numbers: dict[str, Any], kind: str = "rlsd") -> list[tuple[str, str]]:
-    return [(f.level, f.code) for f in findings(numbers, kind=kind, alarm=0.1)]
+    return [(f.level, f.code) for f in findings(numbers, kind=kind, needs_contrast=True, alarm=0.1)]
 
 
 def test_rates_are_counted_over_judged_completions() -> None:
@@ -145,14 +145,25 @@ def test_the_estimate_scales_the_sample_to_the_run() -> None:
 def test_a_reward_that_never_varies_is_told_by_name_and_count() -> None:
     constant = [group("a", [0, 0, 0, 0]), group("b", [0, 0, 0, 0])]
     numbers = probed(constant)
-    first, *_ = findings(numbers, kind="rlsd", alarm=0.1)
+    first, *_ = findings(numbers, kind="rlsd", needs_contrast=True, alarm=0.1)
     assert (first.level, first.code) == ("stop", "constant_reward")
     assert "all 8 completions of 2 tasks score 0 (a, b, ...)" in first.message
     assert "easier tasks" in first.message
-    solved = findings(probed([group("a", [1, 1])]), kind="grpo", alarm=0.1)[0]
+    solved = findings(probed([group("a", [1, 1])]), kind="grpo", needs_contrast=True, alarm=0.1)[0]
     assert "too easy" in solved.message
-    flat = findings(probed([group("a", [1, 1]), group("b", [0, 0])]), kind="grpo", alarm=0.1)[0]
+    flat = findings(
+        probed([group("a", [1, 1]), group("b", [0, 0])]),
+        kind="grpo",
+        needs_contrast=True,
+        alarm=0.1,
+    )[0]
     assert "none of 2 groups has contrast" in flat.message
+
+
+def test_a_constant_reward_stops_nothing_where_the_teacher_teaches() -> None:
+    numbers = probed([group("a", [0, 0])])
+    found = findings(numbers, kind="opsd", needs_contrast=False, alarm=0.1)
+    assert "constant_reward" not in [f.code for f in found]
 
 
 def test_a_verifier_that_fails_on_everything_stops_and_one_that_fails_now_and_then_warns() -> None:
@@ -162,7 +173,11 @@ def test_a_verifier_that_fails_on_everything_stops_and_one_that_fails_now_and_th
 
 def test_a_hint_that_changes_nothing_is_said_so() -> None:
     numbers = probed(MIXED, evidence=evidence(MIXED, 1e-4, -1e-4))
-    (told,) = [f for f in findings(numbers, kind="rlsd", alarm=0.1) if f.code == "no_evidence"]
+    (told,) = [
+        f
+        for f in findings(numbers, kind="rlsd", needs_contrast=True, alarm=0.1)
+        if f.code == "no_evidence"
+    ]
     assert told.message.startswith(
         "the hint changes nothing: RLSD will behave as GRPO here, because"
     )
