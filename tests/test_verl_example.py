@@ -1,7 +1,8 @@
 """RLSD's credit inside verl, by verl's own registry and its own `compute_advantage`.
 
-verl is not among the dependencies; `pip install --no-deps verl peft tensordict codetiming
-omegaconf hydra-core pylatexenc torchdata pyvers dill` is enough for this.
+verl is not among the dependencies and wants other versions of some: give it an environment of
+its own, with `pip install --no-deps` of verl, peft, tensordict, pyvers, codetiming, torchdata,
+dill, pylatexenc, hydra-core, omegaconf and antlr4-python3-runtime 4.9, over this one's packages.
 """
 
 from __future__ import annotations
