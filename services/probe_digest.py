@@ -197,7 +197,7 @@ def _tokens(job: JobSpec, sample: Sample) -> Numbers:
 
 
 def _estimate(job: JobSpec, sample: Sample, holdout: int) -> Numbers:
-    """Seconds of a step and of the run, by the number of groups; the first lines of an answer.
+    """Seconds of a step and of the run, in proportion to the groups; the sample pays for warming up.
 
     Phases overlap when staleness is allowed: then the slower side sets the pace.
     """

@@ -30,10 +30,17 @@ class Finding:
     message: str
 
 
-def findings(probe: Mapping[str, Any], *, kind: str, alarm: float) -> list[Finding]:
-    """What the numbers say about a run of algorithm `kind`, the gravest first."""
+def findings(
+    probe: Mapping[str, Any], *, kind: str, needs_contrast: bool, alarm: float
+) -> list[Finding]:
+    """What the numbers say about a run of algorithm `kind`, the gravest first.
+
+    `needs_contrast`: whether a task teaches only by the differences between its completions.
+    """
     found = [*_reward(probe), *_verifier(probe), *_hint(probe, kind), *_leaks(probe, kind, alarm)]
-    if not any(f.level == "stop" for f in found):
+    if needs_contrast:
+        found += _contrast(probe)
+    if needs_contrast and not any(f.level == "stop" for f in found):
         share = probe["contrast_share"]
         found.append(
             Finding(
@@ -47,13 +54,25 @@ def findings(probe: Mapping[str, Any], *, kind: str, alarm: float) -> list[Findi
 
 
 def _reward(probe: Mapping[str, Any]) -> Iterator[Finding]:
-    tasks, completions, rate = probe["tasks"], probe["completions"], probe["pass_rate"]
-    if rate is None:
+    if probe["pass_rate"] is None:
         yield Finding(
             "stop",
             "no_verdicts",
-            f"none of {completions} completions could be judged: the verifier failed on every one.",
+            f"none of {probe['completions']} completions could be judged: the verifier failed on every one.",
         )
+        return
+    if probe["truncated_share"] > TRUNCATED:
+        yield Finding(
+            "warn",
+            "truncated",
+            f"{probe['truncated_share']:.0%} of the completions were cut off: raise "
+            "sampling.max_tokens, or ask for shorter answers.",
+        )
+
+
+def _contrast(probe: Mapping[str, Any]) -> Iterator[Finding]:
+    tasks, completions, rate = probe["tasks"], probe["completions"], probe["pass_rate"]
+    if rate is None:
         return
     if probe["contrast_share"] == 0:
         names = ", ".join(probe["groups_without_contrast"][:3])
@@ -74,13 +93,6 @@ def _reward(probe: Mapping[str, Any]) -> Iterator[Finding]:
             "little_contrast",
             f"only {probe['contrast_share']:.0%} of the groups have contrast: the rest of each step "
             "is sampled in vain; " + _way_out(rate),
-        )
-    if probe["truncated_share"] > TRUNCATED:
-        yield Finding(
-            "warn",
-            "truncated",
-            f"{probe['truncated_share']:.0%} of the completions were cut off: raise "
-            "sampling.max_tokens, or ask for shorter answers.",
         )
 
 

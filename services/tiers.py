@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from services.config import JobSpec, TierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
-from services.pipeline import Judged, Rolled, side_by_side
+from services.pipeline import Judged, Rolled, abandon, side_by_side
 from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.shared_verifiers import SharedVerifiers, Tell
@@ -284,7 +284,12 @@ class RayTiers:
         stops.append(self._verifiers.close(seconds))
         if self._group is not None:
             stops.append(self._group.close(seconds))
-        await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=seconds)
+        ended, late = await asyncio.wait(
+            [asyncio.ensure_future(stop) for stop in stops], timeout=seconds
+        )
+        # An actor that is gone, or never began, cannot be asked to stop: that is no error here.
+        await asyncio.gather(*ended, return_exceptions=True)
+        await abandon(late)
         for actor in (*self.engines, *self._teachers):
             ray.kill(actor)
 

@@ -92,10 +92,8 @@ def _measured(job: JobSpec, settings: Settings, count: int, tell: Any) -> dict[s
         sample = asyncio.run(_on_cluster(address, job, ready, chosen, Path(scratch), tell))
     numbers = digest(job, sample, holdout=len(ready.holdout))
     numbers["notes"] = list(ready.notes)
-    numbers["findings"] = [
-        asdict(finding)
-        for finding in findings(numbers, kind=job.algorithm.kind, alarm=job.leakage.alarm)
-    ]
+    said = findings(numbers, kind=job.algorithm.kind, needs_contrast=True, alarm=job.leakage.alarm)
+    numbers["findings"] = [asdict(finding) for finding in said]
     return numbers
 
 
@@ -119,6 +117,8 @@ async def _on_cluster(
 
     # Outside of the main thread, where Ray would take over our SIGTERM.
     await asyncio.to_thread(connect)
+    # Its C++ half took it all the same, and would abort: put ours back in its place.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     try:
         return await run(job, ready, tasks, folder, tell)
     except (TierFailed, GroupFailed, RayError) as error:
