@@ -8,10 +8,10 @@ lost connections, the policy to who asks what. Whatever fails on the way to the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
@@ -29,7 +29,14 @@ from verifiers.postgres_faults import GroupingError, MeaningError
 from verifiers.postgres_link import PostgresLink
 from verifiers.postgres_text import quoted, single
 from verifiers.resultset import Row
-from verifiers.sql_session import MAX_ROWS, Budget, QueryError, RefusedError, Result
+from verifiers.sql_session import (
+    MAX_ROWS,
+    Budget,
+    QueryError,
+    RefusedError,
+    Result,
+    UnavailableError,
+)
 from verifiers.sql_tables import Table
 
 SAMPLE = 200
@@ -42,6 +49,9 @@ SAMPLES_S = 10.0
 MAX_REGROUPED = 40
 FRESH_S = 5.0
 """Seconds for which a schema, once read, is not read again."""
+
+
+T = TypeVar("T")
 
 
 class _Asked(NamedTuple):
@@ -95,14 +105,19 @@ class PostgresEngine:
         self.link = PostgresLink(database, postgres_policy.admit)
         self.clock = self.link.worked
         self.base = PostgresSession(self)
-        self._rows_state: str | None = None
         self._version = 0
         self._read()
 
+    def _own(self, task: Callable[[psycopg.Connection[Any]], T]) -> T:
+        try:
+            return self.link.use(task, OWN_S)
+        except QueryError as error:
+            raise UnavailableError(f"{self.link.name} does not tell its tables: {error}") from None
+
     def _read(self) -> None:
-        self._read_at = time.monotonic()
-        self._catalog = self.link.use(postgres_catalog.read, OWN_S)
-        self._forbidden = self.link.use(postgres_policy.forbidden, OWN_S)
+        self._read_at, self._read_state = time.monotonic(), self._own(_snapshot)
+        self._catalog = self._own(postgres_catalog.read)
+        self._forbidden = self._own(postgres_policy.forbidden)
         self._names = self._catalog.names
         self._stored = {r.key: r for r in self._catalog.relations if r.stored}
         self.tables: Sequence[Table] = self._catalog.tables
@@ -126,12 +141,11 @@ class PostgresEngine:
 
     def state(self) -> tuple[int, str]:
         """What changes when the tables do, and when any row may have."""
-        rows_state = self.link.use(_snapshot, OWN_S)
-        if rows_state != self._rows_state and time.monotonic() - self._read_at > FRESH_S:
+        rows_state = self._own(_snapshot)
+        if rows_state != self._read_state and time.monotonic() - self._read_at > FRESH_S:
             before = self._catalog, self._forbidden
             self._read()
             self._version += before != (self._catalog, self._forbidden)
-        self._rows_state = rows_state
         return self._version, rows_state
 
     def _asked(self, sql: str) -> _Asked:

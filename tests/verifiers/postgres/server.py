@@ -32,6 +32,7 @@ class PostgresServer:
     def __init__(self, home: Path) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="strop-pg-"))
         self._bin = home
+        self._home.chmod(0o755)  # workers have no privilege that would lead them to the socket
         # The server refuses to run as root.
         self._as: Sequence[str] = ()
         if os.geteuid() == 0:
