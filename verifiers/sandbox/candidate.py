@@ -56,7 +56,7 @@ class Candidate:
 
     def result(self, target: Any, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
         """The result of a call, whatever it does to its arguments."""
-        return self._value(self._operate("call", (target, *arguments), keywords))
+        return self._value(self._operate("result", (target, *arguments), keywords))
 
     def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """The result of a call; mutable arguments change as the candidate changed them."""

@@ -82,6 +82,9 @@ class Guest:
             value = self._module.__dict__[arguments[0]]
             return {"value": self._tag(value) if callable(value) else encode(value, self._tag)}
         positional, keywords = decode(arguments[0], self._resolve)
+        if operation == "result":
+            function, *positional = positional
+            return {"value": encode(function(*positional, **keywords), self._tag)}
         if operation == "call":
             function, *positional = positional
             before = [_mutable(value) and encode(value, self._tag) for value in positional]
