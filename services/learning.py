@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from services.trace_batch import trace_of
@@ -141,6 +143,23 @@ class LearnerWorker:
         return self._tokenizer.decode(
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
+
+    def score(
+        self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]] | None:
+        """float32[T] of each completion under its prompt, by the policy as it is (nats).
+
+        No completion may be empty. Rank 0 does the work and answers.
+        """
+        if not self._first:
+            return None
+        pairs = list(zip(prompts, completions, strict=True))
+        flat = self._learner.score(
+            np.concatenate([part for pair in pairs for part in pair]).astype(np.int32),
+            np.array([len(p) + len(c) for p, c in pairs], np.int32),
+            np.array([len(p) for p in prompts], np.int32),
+        )
+        return np.split(flat, np.cumsum([len(c) for c in completions])[:-1])
 
     def publish(self, version: int) -> tuple[Manifest, list[Any]] | None:
         """Put the weights into the object store; rank 0 answers with manifest and references."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from services.config import JobSpec, TierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
-from services.pipeline import Judged, Rolled, side_by_side
+from services.pipeline import Judged, Rolled, abandon, side_by_side
 from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.teacher import Teacher, TeacherOptions
@@ -233,6 +233,12 @@ class RayTiers:
         ]
         return (await self._trainers("learn", references, evidence, step))[0]
 
+    async def policy_logprobs(
+        self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]]:
+        """float32[T] of each completion under its prompt, by the learner's own forward (nats)."""
+        return (await self._trainers("score", list(prompts), list(completions)))[0]
+
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Bring the learner's weights to every engine, and to the teachers when they are due.
 
@@ -269,7 +275,12 @@ class RayTiers:
         stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in actors]
         if self._group is not None:
             stops.append(self._group.close(seconds))
-        await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=seconds)
+        ended, late = await asyncio.wait(
+            [asyncio.ensure_future(stop) for stop in stops], timeout=seconds
+        )
+        # An actor that is gone, or never began, cannot be asked to stop: that is no error here.
+        await asyncio.gather(*ended, return_exceptions=True)
+        await abandon(late)
         for actor in (*actors, *self._teachers):
             ray.kill(actor)
 

@@ -309,7 +309,7 @@ def _group(rows: list[dict[str, Any]]) -> Group:
                 answer=privileged["answer"],
                 trace=privileged["trace"],
                 documents=tuple(privileged["documents"]),
-                document_ids=tuple(privileged["document_ids"]),
+                document_ids=tuple(privileged.get("document_ids", ())),
             ),
         ),
         rollouts=tuple(

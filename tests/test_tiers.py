@@ -106,6 +106,8 @@ def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
     }
     assert metrics["grad_norm"] > 0
     assert metrics["canary_gap"] < 1e-3
+    assert metrics["leak_rise"] == 0.0, "the first step is what later ones are measured by"
+    assert (tmp_path / "job" / "traces" / "leakage.json").exists()
     assert metrics["engine_mismatch"] < 1e-3, "in float32 the engine's log-probs are the learner's"
 
     trained: Any = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
