@@ -17,13 +17,14 @@ TASKS = [Task(f"t{n}", ({"role": "user", "content": "?"},), {"kind": "math"}) fo
 class Bench:
     """Tiers and journal in memory: remembers what happened in which order."""
 
-    def __init__(self, stale_once: bool = False) -> None:
+    def __init__(self, stale_once: bool = False, flat: Sequence[str] = ()) -> None:
         self.version = -1
         self.log: list[tuple[Any, ...]] = []
         self.learned_batches: list[tuple[int, list[str], list[int]]] = []
         self.cursors: list[Mapping[str, int]] = []
         self.running = 0
         self._stale_once = stale_once
+        self._flat = flat
 
     async def generate(self, task: Task, count: int) -> Rolled:
         version, self.running = self.version, self.running + 1
@@ -37,6 +38,8 @@ class Bench:
         return Rolled(task, None, version, 10 * count)
 
     async def verify(self, rolled: Rolled) -> Judged:
+        if rolled.task.id in self._flat:
+            return Judged(rolled, None, (1.0, 1.0), ("correct", "correct"))
         return Judged(rolled, None, (1.0, 0.0), ("correct", "wrong"))
 
     async def score(self, groups: Sequence[Judged]) -> str:
@@ -72,7 +75,8 @@ class Bench:
         metrics: Mapping[str, float],
         seconds: Mapping[str, float],
     ) -> None:
-        self.log.append(("step", step, sampled.dropped, sorted({*sampled.seconds, *seconds})))
+        names = sorted({*sampled.seconds, *seconds})
+        self.log.append(("step", step, sampled.dropped, sampled.refilled, names))
 
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
         self.log.append(("evaluated", step, len(judged), self.version))
@@ -196,3 +200,34 @@ def test_side_by_side_keeps_order_and_cancels_the_rest_on_the_first_error() -> N
         assert sorted(ended) == [0, 1, 2]
 
     asyncio.run(scenario())
+
+
+def refilled(flat: Sequence[str], rounds: int) -> tuple[list[list[str]], list[int]]:
+    """The tasks each step learned from, and how many others it tried."""
+    bench = Bench(flat=flat)
+    run(job(algorithm={"kind": "grpo", "refills": rounds}), bench)
+    tried = [entry[3] for entry in bench.log if entry[0] == "step"]
+    return [ids for _, ids, _ in bench.learned_batches], tried
+
+
+def test_groups_without_contrast_give_way_to_other_tasks() -> None:
+    kept, none = refilled(["t0", "t1"], 0)
+    assert {"t0", "t1"} & {task for ids in kept for task in ids}
+    assert none == [0, 0, 0, 0]
+    learned, tried = refilled(["t0", "t1"], 5)
+    assert not {"t0", "t1"} & {task for ids in learned for task in ids}
+    assert sum(tried) > 0
+    assert all(len(set(ids)) == 2 for ids in learned)
+
+
+def test_refilling_is_bounded_and_leaves_every_step_its_size() -> None:
+    everything = [task.id for task in TASKS]
+    learned, tried = refilled(everything, 1)
+    assert tried == [2, 2, 2, 2], "one round for each of two groups"
+    assert [len(ids) for ids in learned] == [2, 2, 2, 2]
+    again, tried = refilled(everything, 9)
+    assert tried == [len(TASKS) - len(set(ids)) for ids in again], "none is tried twice in a step"
+
+
+def test_refilling_tries_the_same_tasks_again_when_a_job_is_repeated() -> None:
+    assert refilled(["t0", "t3"], 2) == refilled(["t0", "t3"], 2)

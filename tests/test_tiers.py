@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from services.config import JobSpec
 from services.pipeline import Judged, Rolled, Sampled, side_by_side, train
 from services.tiers import RayTiers
+from services.trace_batch import to_batch
 from services.traces import read_step, step_paths
 from tests.ray_cluster import local_ray
 from tests.tiny_model import make_tiny_model
@@ -187,6 +188,38 @@ def test_groups_are_sampled_across_a_change_of_weights(cluster: None, tmp_path: 
     assert versions == sorted(versions)
     assert set(versions) <= {4, 5}
     assert 5 in versions, "a group that arrives during the change waits for the new weights"
+
+
+def test_a_teacher_of_its_own_distils_through_every_tier(cluster: None, tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    other = make_tiny_model(tmp_path / "other", seed=3)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    prompts = {task.id: student_prompt(task, tokenizer) for task in TASKS}
+    algorithm = {"kind": "opd", "teacher": {"path": "other"}, "divergence": 0.5, "top_k": 16}
+    spec = job(model, algorithm=algorithm, privileged=None)
+
+    async def run() -> list[dict[str, float]]:
+        tiers = RayTiers(spec, model, tmp_path / "job", prompts, teacher_path=other)
+        try:
+            await tiers.start()
+            seen: list[dict[str, float]] = []
+            for step in range(2):
+                await tiers.publish(step, to_teacher=spec.syncs_teacher(step))
+                rolled = await side_by_side(tiers.generate(task, 4) for task in TASKS)
+                groups = await side_by_side(tiers.verify(group) for group in rolled)
+                seen.append(await tiers.learn(groups, await tiers.score(groups), step))
+            return seen
+        finally:
+            await tiers.stop()
+
+    first, second = asyncio.run(run())
+    assert first["taught_share"] == 1
+    assert first["kl_start"] == pytest.approx(0, abs=1e-6)
+    assert second["kl_start"] > 1e-6
+    assert second["divergence"] < first["divergence"]
+    batch = to_batch(read_step(step_paths(tmp_path / "job" / "traces")[0]))
+    assert batch.top_ids is not None
+    assert batch.top_ids.shape == (len(batch.engine_logprobs), 16)
 
 
 def test_a_worker_error_reaches_the_caller_with_its_reason(cluster: None, tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ def rlsd(spec: Rlsd, tokens: Tokens, mix: float) -> Outcome:
     """
     student = tokens.old
     teacher = student if tokens.teacher is None else tokens.teacher
-    against = student if tokens.contrast is None else tokens.contrast
+    wrong = tokens.contrast if spec.contrasts else None
+    against = student if wrong is None else wrong
     advantages, limits = tokens.advantages, spec.negative_only
     evidence = torch.where(tokens.taught, teacher - against, torch.zeros_like(student))
     if spec.evidence == "reversed":

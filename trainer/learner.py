@@ -131,7 +131,7 @@ class Learner:
             asked[_spread(np.arange(len(asked)))] = True
         minibatches = self._minibatches(len(asked), step)
         start = self._start_logprobs(batch, np.flatnonzero(asked))
-        old: NDArray[np.float32] | None = None
+        old: NDArray[Any] | None = None
         if len(minibatches) > 1:
             # Several updates move the policy under its own feet: the ratio needs a fixed base.
             old = self._score(self.scorer, batch, np.flatnonzero(asked))
@@ -228,12 +228,12 @@ class Learner:
         # Sorted, so that the rollouts of one task stay neighbours and share their prompt.
         return [np.sort(part) for part in np.array_split(order, updates)]
 
-    def _score(self, scorer: Scorer, batch: Batch, sequences: Indices) -> NDArray[np.float32]:
+    def _score(self, scorer: Scorer, batch: Batch, sequences: Indices) -> NDArray[Any]:
         """float32[C]: log-probs of these sequences' tokens, shared among the ranks; 0 elsewhere."""
         own = sequences[shares(batch.lengths[sequences], world_size())[rank()]]
         return reduced(scorer.score(batch.tokens, batch.lengths, batch.prompt_lengths, own))
 
-    def _start_logprobs(self, batch: Batch, asked: Indices) -> NDArray[np.float32]:
+    def _start_logprobs(self, batch: Batch, asked: Indices) -> NDArray[Any]:
         """float32[C]: log-probs under the first weights; NaN where they are not known.
 
         Of every sequence that is run when they are part of the loss, of a few otherwise.
@@ -250,8 +250,8 @@ class Learner:
         batch: Batch,
         sequences: Indices,
         asked: NDArray[np.bool_],
-        old: NDArray[np.float32] | None,
-        start: NDArray[np.float32],
+        old: NDArray[Any] | None,
+        start: NDArray[Any],
         step: int,
         streams: tuple[NDArray[np.float32], NDArray[np.float32], Sums],
     ) -> float:

@@ -7,6 +7,7 @@ order give bit-identical log-probs. Flat arrays in, flat arrays out.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ class Scorer:
         self.policy = policy
         self.temperature = temperature
         self.microbatch_tokens = microbatch_tokens
+        double = policy.dtype == torch.float64
+        self._float = np.float64 if double else np.float32
 
     @torch.no_grad()
     def score(
@@ -32,14 +35,15 @@ class Scorer:
         lengths: NDArray[np.int32],
         prompt_lengths: NDArray[np.int32],
         sequences: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.float32]:
-        """float32[C]: log-probs (nats) of all completion tokens, after temperature.
+    ) -> NDArray[Any]:
+        """float32[C]: log-probs (nats) of all completion tokens, after temperature (a float64
+        policy's are float64).
 
         tokens int32[N], lengths and prompt_lengths int32[S], as in a Batch. With
         `sequences`, only these are scored and the others' tokens get 0. Raises ValueError
         when the arrays do not fit each other.
         """
-        out = np.zeros(int(np.sum(lengths) - np.sum(prompt_lengths)), dtype=np.float32)
+        out = np.zeros(int(np.sum(lengths) - np.sum(prompt_lengths)), dtype=self._float)
         budget = self.microbatch_tokens
         for part in pack(tokens, lengths, prompt_lengths, budget=budget, sequences=sequences):
             logprobs, _ = self.policy.completion_logprobs(part, self.temperature)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from services.api.models import CreateJob
 from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
+from trainer.algorithm_spec import Opd
 from trainer.context_checks import unseeable
 from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks
 from trainer.documents import Library, LibraryError
@@ -39,7 +40,10 @@ _COMPLETES = {
 async def admitted(body: CreateJob) -> JobSpec:
     """The resolved spec of a job that may be queued. Raises InvalidRequest with every problem."""
     spec = _resolved(body)
-    problems = [*_model_problems(spec.model.path)]
+    problems = _model_problems(f"{_SPEC}.model.path", spec.model.path)
+    if isinstance(spec.algorithm, Opd):
+        field = f"{_SPEC}.algorithm.teacher.path"
+        problems += _model_problems(field, spec.algorithm.teacher.path)
     shown = spec.privileged or PrivilegedSpec(kind="none")
     library = None
     try:
@@ -129,8 +133,7 @@ async def _task_problems(
     return problems
 
 
-def _model_problems(name: str) -> list[Problem]:
-    field = f"{_SPEC}.model.path"
+def _model_problems(field: str, name: str) -> list[Problem]:
     if name == DEMO:
         return []
     folder = Path(name)

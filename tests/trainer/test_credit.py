@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.credit import group_advantages, rlsd, token_weights
+from trainer.credit import (
+    group_advantages,
+    marginal_logprobs,
+    overlong_penalty,
+    reversed_evidence,
+    rlsd,
+    token_weights,
+)
 
 GOLDEN = Path(__file__).parents[2] / ".." / "shared" / "golden" / "credit.json"
 
@@ -181,3 +188,42 @@ def test_a_group_without_contrast_gets_exactly_zero(
 def test_a_lone_verdict_gets_exactly_zero() -> None:
     valid = torch.tensor([True, False])
     assert not group_advantages(torch.tensor([1.0, 0.0]), valid).any()
+
+
+def test_a_long_completion_loses_up_to_one_over_the_buffer() -> None:
+    lengths = torch.tensor([10, 80, 90, 100, 120])
+    penalties = overlong_penalty(lengths, max_tokens=100, buffer=20)
+    assert penalties.tolist() == pytest.approx([0, 0, -0.5, -1, -1])
+
+
+def test_reversed_evidence_is_the_opposite_where_something_was_rewarded() -> None:
+    evidence = torch.tensor([0.3, 0.3, -0.2])
+    found = reversed_evidence(torch.tensor([1.0, -1.0, 2.0]), evidence)
+    assert found.tolist() == pytest.approx([-0.3, 0.0, 0.2])
+
+
+@given(st.lists(st.lists(nats, min_size=3, max_size=3), min_size=1, max_size=5))
+def test_the_marginal_is_the_mean_of_probabilities(rows: list[list[float]]) -> None:
+    logprobs = tensor(rows)
+    assert torch.allclose(marginal_logprobs(logprobs).exp(), logprobs.exp().mean(-1))
+    one = marginal_logprobs(logprobs[:, :1])
+    assert torch.equal(one, logprobs[:, 0]), "one view is its own mean"
+
+
+def rough_and_exact(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = torch.randn(2, 4, 50, generator=generator, dtype=torch.float64) - 2
+    advantages, mask = tensor([1.0, -1.0, 0.5, -2.0]), torch.ones(4, 50)
+    exact = rlsd(advantages, teacher, student, mask, mix=0.5, clip=0.2)
+    rough = rlsd(
+        advantages.to(dtype), teacher.to(dtype), student.to(dtype), mask, mix=0.5, clip=0.2
+    )
+    return rough.double(), exact
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+def test_credit_in_few_bits_is_close_to_credit_in_many(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    rough, exact = rough_and_exact(dtype)
+    assert ((rough - exact).abs() <= tolerance * exact.abs()).all()
