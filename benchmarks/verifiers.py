@@ -26,12 +26,12 @@ from typing import Any
 # Run as a script, this file would stand in for the package of its own name.
 sys.path[0] = str(Path(__file__).parents[1])
 
-from verifiers import fuzz, gold_query, resultset, sql  # noqa: E402
-from verifiers.judge import judge  # noqa: E402
-from verifiers.spec import parse_spec  # noqa: E402
-from verifiers.sql_session import Budget, QueryError  # noqa: E402
-from verifiers.sql_spec import SqlSpec  # noqa: E402
-from verifiers.sqlite_engine import SqliteEngine  # noqa: E402
+from verifiers import fuzz, gold_query, resultset, sql
+from verifiers.judge import judge
+from verifiers.spec import parse_spec
+from verifiers.sql_session import Budget, QueryError
+from verifiers.sql_spec import SqlSpec
+from verifiers.sqlite_engine import SqliteEngine
 
 sqlglot: Any = gold_query.sqlglot
 exp: Any = sqlglot.exp

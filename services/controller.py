@@ -53,7 +53,7 @@ class JobController:
         record = await store.get_job(self._job_id)
         job = JobSpec.model_validate(record.spec)
         journal = StoreJournal(store, self._job_id, job)
-        work = asyncio.create_task(self._train(job, journal))
+        work = asyncio.create_task(self._train(job, journal, store))
         cancel = asyncio.create_task(self._cancelled(store))
         interrupt = asyncio.create_task(self._interrupted.wait())
         try:
@@ -82,13 +82,20 @@ class JobController:
         while not (await store.get_job(self._job_id)).cancel_requested:
             await asyncio.sleep(CANCEL_POLL_SECONDS)
 
-    async def _train(self, job: JobSpec, journal: StoreJournal) -> dict[str, Any]:
+    async def _train(self, job: JobSpec, journal: StoreJournal, store: Store) -> dict[str, Any]:
         await journal.phase("start", 0)
         ready = await asyncio.to_thread(prepare, job)
         for note in ready.notes:
             await journal.note(note, level="warn")
         write_job(self._folder / "traces", job.model_dump(mode="json"))
-        tiers = RayTiers(job, ready.model_path, self._folder, ready.prompts)
+        tiers = RayTiers(
+            job,
+            ready.model_path,
+            self._folder,
+            ready.prompts,
+            teacher_path=ready.teacher_path,
+            tell_verifiers=store.tell_verifiers,
+        )
         try:
             await tiers.start()
             model = await train(job, tiers, ready.tasks, ready.holdout, journal)

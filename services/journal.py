@@ -39,6 +39,20 @@ class StoreJournal:
             f"{name} ({step}/{self._job.steps})", {"kind": "phase", "phase": name, "step": step}
         )
 
+    async def sampled(self, step: int, sampled: Sampled) -> None:
+        """A step's groups are judged; tell when they teach nothing."""
+        groups = sampled.groups
+        if not self._job.needs_contrast or any(group.has_contrast for group in groups):
+            return
+        scores = sorted({score for group in groups for score in group.scores if score is not None})
+        seen = ", ".join(f"{score:g}" for score in scores[:5]) or "none"
+        await self.note(
+            f"step {step + 1}: in none of {len(groups)} groups do completions differ in reward "
+            f"(rewards seen: {seen}), so {self._job.algorithm.kind} learns nothing from it; "
+            "if this stays, the tasks are too easy or too hard, or their verifiers always agree",
+            level="warn",
+        )
+
     async def learned(
         self,
         step: int,
@@ -75,6 +89,9 @@ class StoreJournal:
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
             "infra_errors": sum(group.statuses.count("infra_error") for group in sampled.groups),
+            "zero_variance_share": sum(not group.has_contrast for group in sampled.groups)
+            / max(1, len(sampled.groups)),
+            "refilled_groups": sampled.refilled,
             "dropped_stale": sampled.dropped,
             "seconds_left": (monotonic() - self._started) / done * (steps - done),
         }

@@ -37,6 +37,10 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
         "zero_variance_groups",
         "Groups without contrast in the step: they teach nothing.",
     ),
+    "strop_job_step_refilled_groups": (
+        "refilled_groups",
+        "Tasks tried in the step in place of groups without contrast.",
+    ),
     "strop_job_step_infra_errors": ("infra_errors", "Verdicts lost to faults of ours in the step."),
     "strop_job_step_dropped_stale": ("dropped_stale", "Rollouts dropped as too old in the step."),
     "strop_job_engine_mismatch_nats": (
@@ -59,6 +63,12 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
         "leak_rise",
         "How far the leak rate that rose most stands above the first step's.",
     ),
+    "strop_job_start_divergence_nats": ("kl_start", "KL of the policy from its first weights."),
+    "strop_job_effective_step_ratio": (
+        "effective_step",
+        "Mean token weight, by the size of the advantage.",
+    ),
+    "strop_job_clipped_ratio": ("clip_share", "Tokens whose policy ratio was clipped."),
     "strop_job_remaining_seconds": ("seconds_left", "Estimated time until the job ends."),
     "strop_job_policy_version": ("version", "Newest published policy version."),
 }
@@ -140,8 +150,9 @@ class JobMetrics(Collector):
         return family
 
 
-def exposition(http: HttpMetrics, jobs: JobMetrics) -> bytes:
-    """Everything in Prometheus' text format."""
+def exposition(http: HttpMetrics, *moments: Collector) -> bytes:
+    """The requests and what was read for this scrape, in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(jobs)
+    for moment in moments:
+        registry.register(moment)
     return generate_latest(http.registry) + generate_latest(registry)

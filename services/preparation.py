@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.config import JobSpec
+from trainer.algorithm_spec import Opd
 from trainer.context_checks import missing_privileged, unseeable
 from trainer.dataset import TaskFileError, load_tasks, split_by_length
 from trainer.demo_model import resolve_model
@@ -24,6 +25,7 @@ from trainer.privileged import TeacherView, student_prompt
 from trainer.records import Task
 from trainer.spec import GROUP_KINDS, PrivilegedSpec
 from trainer.templates import check_privileged
+from trainer.vocabulary import vocabulary_problem
 
 
 class JobRefused(ValueError):
@@ -32,13 +34,17 @@ class JobRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A checked job: its model on disk, its tasks, and every policy prompt by task id."""
+    """A checked job: its model on disk, its tasks, and every policy prompt by task id.
+
+    `teacher_path` is the model of a teacher of its own.
+    """
 
     model_path: Path
     tasks: Sequence[Task]
     holdout: Sequence[Task]
     prompts: dict[str, NDArray[np.int32]]
     notes: Sequence[str]
+    teacher_path: Path | None = None
 
 
 def prepare(job: JobSpec) -> Prepared:
@@ -59,7 +65,17 @@ def prepare(job: JobSpec) -> Prepared:
     if not train:
         raise JobRefused("tasks.train: no prompt is short enough to train on")
     kept = _fitting(job, "tasks.holdout", holdout, prompts, notes)
-    return Prepared(model_path, train, kept, prompts, notes)
+    return Prepared(model_path, train, kept, prompts, notes, _teacher(job, model_path))
+
+
+def _teacher(job: JobSpec, model_path: Path) -> Path | None:
+    """The folder of a teacher of its own, which has the policy's vocabulary."""
+    if not isinstance(job.algorithm, Opd):
+        return None
+    path = resolve_model(job.algorithm.teacher.path)
+    if problem := vocabulary_problem(model_path, path):
+        raise JobRefused(f"algorithm.teacher.path {job.algorithm.teacher.path}: {problem}")
+    return path
 
 
 def room(job: JobSpec) -> int:

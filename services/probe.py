@@ -39,7 +39,7 @@ async def probe(
     """
     seconds: dict[str, float] = {}
     prompts = dict(ready.prompts)
-    tiers = RayTiers(job, ready.model_path, folder, prompts)
+    tiers = RayTiers(job, ready.model_path, folder, prompts, teacher_path=ready.teacher_path)
     try:
         tell("starting the tiers and loading the model")
         with clock(seconds, "start"):

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from services.config import JobSpec, TierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, abandon, side_by_side
+from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
+from services.shared_verifiers import SharedVerifiers, Tell
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
-from services.verification import VerifierPool
+from services.verifier_tier import PoolShape
 from trainer.group import LearnerGroup, Placement
 from trainer.records import Task
 
@@ -62,11 +64,23 @@ class RayTiers:
     """All tiers of a job, on the cluster this process is connected to."""
 
     def __init__(
-        self, job: JobSpec, model_path: Path, folder: Path, prompts: Mapping[str, NDArray[np.int32]]
+        self,
+        job: JobSpec,
+        model_path: Path,
+        folder: Path,
+        prompts: Mapping[str, NDArray[np.int32]],
+        *,
+        teacher_path: Path | None = None,
+        tell_verifiers: Tell | None = None,
     ) -> None:
-        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own."""
+        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own.
+
+        `teacher_path` holds the teacher's weights, where they are not the policy's;
+        `tell_verifiers` is told what the verifiers count.
+        """
         self._job = job
         self._model_path = str(model_path)
+        self._teacher_path = str(teacher_path or model_path)
         self._folder = folder
         self._prompts = prompts
         self._sampling = SamplingOptions(
@@ -77,7 +91,20 @@ class RayTiers:
         self._group: LearnerGroup | None = None
         self._teachers: list[Any] = []
         self._rollout = Replicas([], 1)
-        self._verifier = Replicas([], 1)
+        tier = job.tiers.verifier
+        self._verifiers = SharedVerifiers(
+            PoolShape(
+                cpus=tier.cpus,
+                gpus=tier.gpus,
+                labels=tier.labels,
+                env=self._env(tier),
+                workers=max(1, int(tier.cpus)),
+            ),
+            least=tier.replicas,
+            most=tier.max_replicas or tier.replicas,
+            deadline_s=job.deadlines.verify_s,
+            tell=tell_verifiers,
+        )
 
     @property
     def engines(self) -> list[Any]:
@@ -104,23 +131,14 @@ class RayTiers:
             for replica in range(tiers.rollout.replicas)
         ]
         self._rollout = Replicas(engines, IN_FLIGHT)
-        pools = [
-            self._actor(
-                VerifierPool,
-                tiers.verifier,
-                max(1, int(tiers.verifier.cpus)),
-                job.deadlines.verify_s,
-            )
-            for _ in range(tiers.verifier.replicas)
-        ]
-        self._verifier = Replicas(pools, IN_FLIGHT)
         if job.has_teacher:
             self._teachers = [
                 self._actor(Teacher, tiers.teacher, self._teacher_options())
                 for _ in range(tiers.teacher.replicas)
             ]
         waits: list[Awaitable[Any]] = [engine.start.remote() for engine in engines]
-        waits += [actor.ready.remote() for actor in (*pools, *self._teachers)]
+        waits += [teacher.ready.remote() for teacher in self._teachers]
+        waits.append(self._verifiers.start())
         waits.append(self._group.call("ready", timeout=job.deadlines.start_s))
         await self._within(
             "start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s
@@ -158,13 +176,17 @@ class RayTiers:
 
     def _teacher_options(self) -> TeacherOptions:
         job = self._job
-        assert job.privileged is not None, "the job spec gives every teacher a view"
         return TeacherOptions(
-            model_path=self._model_path,
+            model_path=self._teacher_path,
+            policy_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
             microbatch_tokens=job.optimizer.microbatch_tokens,
+            algorithm=job.algorithm,
+            max_tokens=job.sampling.max_tokens,
             privileged=job.privileged,
+            room=room(job),
+            shorten=job.tasks.overlong == "shorten",
         )
 
     def _learning_options(self) -> LearningOptions:
@@ -174,6 +196,8 @@ class RayTiers:
             model_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
+            max_tokens=job.sampling.max_tokens,
+            steps=job.steps,
             seed=job.seed,
             algorithm=job.algorithm,
             optimizer=job.optimizer,
@@ -192,7 +216,8 @@ class RayTiers:
 
     async def verify(self, rolled: Rolled) -> Judged:
         """Judge a task's rollouts."""
-        work = self._verifier.call("judge", dict(rolled.task.verifier), rolled.rollouts)
+        spec, cost = dict(rolled.task.verifier), self._job.sampling.group_size
+        work = self._verifiers.judge(spec, rolled.rollouts, cost)
         verdicts, summary = await self._within("verify", work)
         return Judged(rolled, verdicts, tuple(s for s, _ in summary), tuple(s for _, s in summary))
 
@@ -201,7 +226,9 @@ class RayTiers:
         shares = _shares(groups, len(self._teachers))
         answers = [
             teacher.score.options(num_returns=2).remote(
-                [group.rolled.task for group in share], [group.rolled.rollouts for group in share]
+                [group.rolled.task for group in share],
+                [group.rolled.rollouts for group in share],
+                [group.verdicts for group in share],
             )
             for teacher, share in zip(self._teachers, shares, strict=False)
         ]
@@ -253,8 +280,8 @@ class RayTiers:
 
     async def stop(self, seconds: float = 30.0) -> None:
         """End every actor and the processes it started; what does not end in time is killed."""
-        actors = [*self._rollout.actors, *self._verifier.actors]
-        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in actors]
+        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in self.engines]
+        stops.append(self._verifiers.close(seconds))
         if self._group is not None:
             stops.append(self._group.close(seconds))
         ended, late = await asyncio.wait(
@@ -263,7 +290,7 @@ class RayTiers:
         # An actor that is gone, or never began, cannot be asked to stop: that is no error here.
         await asyncio.gather(*ended, return_exceptions=True)
         await abandon(late)
-        for actor in (*actors, *self._teachers):
+        for actor in (*self.engines, *self._teachers):
             ray.kill(actor)
 
 

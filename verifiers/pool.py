@@ -45,6 +45,8 @@ class _Job:
     granted_s: float
     """Wall seconds that the spec itself grants, 0 when it names none."""
     completion: str
+    deadline_s: float | None = None
+    """Wall seconds that the caller grants instead of the pool."""
     future: Future[Verdict] = field(default_factory=lambda: Future[Verdict]())
     attempts: int = 0
 
@@ -133,9 +135,14 @@ class WorkerPool:
         (verdict,) = await self.judge_many_async([(spec, completion)])
         return verdict
 
-    async def judge_many_async(self, cases: Iterable[Case]) -> list[Verdict]:
-        """`judge_many` for an event loop; a cancelled caller takes its waiting cases along."""
-        jobs = _jobs(cases)
+    async def judge_many_async(
+        self, cases: Iterable[Case], deadline_s: float | None = None
+    ) -> list[Verdict]:
+        """`judge_many` for an event loop; a cancelled caller takes its waiting cases along.
+
+        `deadline_s` takes the place of the pool's own.
+        """
+        jobs = _jobs(cases, deadline_s)
         try:
             for job in jobs:
                 admitted = self._admit(job)
@@ -285,7 +292,7 @@ class WorkerPool:
         ending = worker.process.end()
         if worker.job is not None:
             if late:
-                self._time_out(worker.job, worker, ending, "wall", self._deadline_s)
+                self._time_out(worker.job, worker, ending, "wall", self._wall_s(worker.job))
             elif ending.out_of_cpu:
                 self._time_out(worker.job, worker, ending, "cpu", self._limits.cpu_s)
             else:
@@ -318,7 +325,7 @@ class WorkerPool:
                 continue
             worker.state, worker.job = "busy", job
             worker.started = time.monotonic()
-            worker.deadline = worker.started + max(self._deadline_s, job.granted_s)
+            worker.deadline = worker.started + self._wall_s(job)
             job.attempts += 1
             if worker.process.sending:
                 both = selectors.EVENT_READ | selectors.EVENT_WRITE
@@ -358,6 +365,9 @@ class WorkerPool:
         else:
             self._fault(job, str(message.get("error", "a message without a verdict")))
 
+    def _wall_s(self, job: _Job) -> float:
+        return max(job.deadline_s or self._deadline_s, job.granted_s)
+
     @staticmethod
     def _time_out(job: _Job, worker: _Worker, ending: Ending, limit: str, seconds: float) -> None:
         verdict = Verdict(
@@ -377,12 +387,12 @@ class WorkerPool:
         job.future.set_result(Verdict(None, "infra_error", {"reason": clip(reason)}))
 
 
-def _jobs(cases: Iterable[Case]) -> Sequence[_Job]:
+def _jobs(cases: Iterable[Case], deadline_s: float | None = None) -> Sequence[_Job]:
     known: dict[int, tuple[str, float]] = {}
     jobs: list[_Job] = []
     for spec, completion in list(cases):
         wired = known.get(id(spec)) or known.setdefault(id(spec), _wire_spec(spec))
-        jobs.append(_Job(*wired, completion))
+        jobs.append(_Job(*wired, completion, deadline_s))
     return jobs
 
 

@@ -27,7 +27,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-GRADERS = "STROP_GRADER_"
+OPERATORS = ("STROP_GRADER_", "STROP_SQL_")
 _PRINTED = 2_000
 
 
@@ -43,9 +43,9 @@ class Limits:
     unsafe: bool = False
 
 
-def _graders() -> dict[str, str]:
-    """What an operator says of remote graders: their keys, and the networks they may be in."""
-    return {name: value for name, value in os.environ.items() if name.startswith(GRADERS)}
+def _operators() -> dict[str, str]:
+    """What an operator says of remote graders and databases: keys, networks, connections."""
+    return {name: value for name, value in os.environ.items() if name.startswith(OPERATORS)}
 
 
 class WorkerProcess:
@@ -66,7 +66,7 @@ class WorkerProcess:
                 stdin=theirs.fileno(),
                 stdout=self._printed,
                 stderr=self._printed,
-                env=_ENVIRONMENT | _graders(),
+                env=_ENVIRONMENT | _operators(),
                 cwd="/",
                 close_fds=True,
                 start_new_session=True,  # Ctrl-C is the parent's to handle

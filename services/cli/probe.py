@@ -92,7 +92,9 @@ def _measured(job: JobSpec, settings: Settings, count: int, tell: Any) -> dict[s
         sample = asyncio.run(_on_cluster(address, job, ready, chosen, Path(scratch), tell))
     numbers = digest(job, sample, holdout=len(ready.holdout))
     numbers["notes"] = list(ready.notes)
-    said = findings(numbers, kind=job.algorithm.kind, needs_contrast=True, alarm=job.leakage.alarm)
+    said = findings(
+        numbers, kind=job.algorithm.kind, needs_contrast=job.needs_contrast, alarm=job.leakage.alarm
+    )
     numbers["findings"] = [asdict(finding) for finding in said]
     return numbers
 
