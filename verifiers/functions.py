@@ -12,7 +12,6 @@ import ast
 import re
 import signal
 from collections.abc import Iterator
-from copy import deepcopy
 from functools import lru_cache
 
 from verifiers import plain_tests
@@ -35,8 +34,8 @@ def judge(spec: CodeSpec, code: str, sandbox: Sandbox) -> Outcome:
 def _judged_here(spec: CodeSpec, code: str, sandbox: Sandbox) -> Outcome | None:
     """None when this needs a judge behind walls."""
     entry_point = _entry_point(spec)
-    asserted = plain_tests.read(spec.tests, entry_point) if spec.tests else ()
-    if asserted is None or spec.setup or wants_numpy(code):
+    plain = plain_tests.read(spec.tests or (), entry_point, spec.setup) is not None
+    if not plain or wants_numpy(code, spec.setup):
         return None
     bounds, outcome = limits(spec, numpy=False), Outcome()
     with sandbox.run("call", bounds, spec.timeout_s) as run:
@@ -61,7 +60,7 @@ def _load_and_compare(spec: CodeSpec, code: str, candidate: Candidate, outcome: 
     Raises LateError, CandidateGoneError and NotPlainError.
     """
     try:
-        candidate.load("", code)
+        candidate.load(_shared(spec.setup), code)
     except (LateError, CandidateGoneError):
         raise
     except Exception as error:  # whatever the code raised
@@ -82,13 +81,12 @@ def _reasons(spec: CodeSpec, candidate: Candidate) -> Iterator[str]:
     """Why each test fails; empty when it passes."""
     entry_point = _entry_point(spec)
     evaluation = Evaluation(candidate, entry_point)
-    asserted = plain_tests.read(spec.tests or (), entry_point) or ()
+    asserted = plain_tests.read(spec.tests or (), entry_point, spec.setup) or ()
     for index in range(spec.count):
         try:
             if spec.calls is not None:
-                call = deepcopy(spec.calls[index])
-                arguments = (list(call.args), call.kwargs, call.expect)
-                yield tester.fault(candidate, entry_point, *arguments)
+                call = spec.calls[index]
+                yield tester.fault(candidate, entry_point, call.args, call.kwargs, call.expect)
             else:
                 reasons = (plain_tests.why_not(evaluation, part) for part in asserted[index])
                 yield next(filter(None, reasons), "")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
-from verifiers.sandbox.candidate import Candidate, Remote
+from verifiers.sandbox.candidate import Candidate
 
 MAX_BITS = 4_096
 """Of an integer that is multiplied or divided."""
@@ -63,8 +63,16 @@ _CHECK = "check"
 
 
 @lru_cache(maxsize=1024)
-def read(tests: tuple[str, ...], entry_point: str) -> tuple[tuple[ast.expr, ...], ...] | None:
-    """What each test asserts, in order; None when one of them says more than plain data."""
+def read(
+    tests: tuple[str, ...], entry_point: str, setup: str = ""
+) -> tuple[tuple[ast.expr, ...], ...] | None:
+    """What each test asserts, in order; None when one of them says more than plain data.
+
+    A setup may import, as long as the tests do not call what it imports.
+    """
+    imported = _imported(setup)
+    if imported is None:
+        return None
     found: list[tuple[ast.expr, ...]] = []
     for test in tests:
         body = ast.parse(test).body
@@ -86,6 +94,8 @@ def read(tests: tuple[str, ...], entry_point: str) -> tuple[tuple[ast.expr, ...]
                 if isinstance(node, ast.Name):
                     node.id = names.get(node.id, node.id)
         if not all(_is_plain(expression, entry_point) for expression in asserted):
+            return None
+        if any(isinstance(n, ast.Name) and n.id in imported for e in asserted for n in ast.walk(e)):
             return None
         found.append(tuple(asserted))
     return tuple(found)
@@ -127,6 +137,19 @@ def named(tests: tuple[str, ...], setup: str) -> str:
     ]
     common = set[str].intersection(*called)
     return common.pop() if len(common) == 1 else ""
+
+
+def _imported(setup: str) -> frozenset[str] | None:
+    """Names that the imports of a setup bind, but for `math`; None when it does more."""
+    found: set[str] = set()
+    for part in ast.parse(setup).body:
+        if not isinstance(part, ast.Import | ast.ImportFrom):
+            return None
+        names = [(alias.asname or alias.name.split(".")[0], alias.name) for alias in part.names]
+        if any(name == "*" for name, _ in names):
+            return None
+        found |= {name for name, module in names if name != "math" or module != "math"}
+    return frozenset(found)
 
 
 def _says_nothing(part: ast.stmt) -> bool:
@@ -207,7 +230,6 @@ class Evaluation:
 
     def __init__(self, candidate: Candidate, entry_point: str) -> None:
         self._candidate, self._entry_point = candidate, entry_point
-        self._functions: dict[str, Remote] = {}
 
     def value(self, node: ast.expr) -> Any:
         """The value of an expression. Raises NotPlainError, and what Python or the candidate
@@ -279,20 +301,12 @@ class Evaluation:
             case ast.Name(name) if name in _BUILTINS and name != self._entry_point:
                 return _BUILTINS[name](*arguments)
             case ast.Name(name):
-                result = self._function(name)(*arguments, **keywords)
+                result = self._candidate.result(self._candidate.function(name), arguments, keywords)
             case _:
                 return math.isclose(*arguments, **keywords)
         if not is_plain_data(result):
             raise NotPlainError(f"a {type(result).__name__}")
         return result
-
-    def _function(self, name: str) -> Remote:
-        if name not in self._functions:
-            function = self._candidate.resolve(name)
-            if not isinstance(function, Remote):  # never a type of ours
-                raise TypeError(f"{name} is no function")
-            self._functions[name] = function
-        return self._functions[name]
 
 
 def is_plain_data(value: Any) -> bool:

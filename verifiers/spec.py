@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from verifiers import answers, choices, compiled_schema, patterns, strict_json
+from verifiers import choices, compiled_schema, patterns, reading, strict_json
 from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
@@ -47,10 +48,10 @@ class MathSpec(_Spec):
         if not text or not balanced(text):
             raise ValueError(f"answer: {self.answer[:80]!r} is empty or has unbalanced braces")
         try:
-            answers.read(self.answer)
+            reading.read(self.answer)
         except UnreadableError as error:
             raise ValueError(f"answer: {error}") from None
-        except (answers.ProseError, TooLargeError):
+        except (reading.ProseError, TooLargeError):
             pass  # compared as words, or as it stands
         return self
 
@@ -67,6 +68,11 @@ class SchemaSpec(_Spec):
     )
     extract: Extract = Field(FencedBlock(), description="Where the completion's JSON is found.")
 
+    @cached_property
+    def schema_text(self) -> str:
+        """The schema as JSON text."""
+        return strict_json.dumps(self.schema_)
+
     @property
     def has_expected(self) -> bool:
         """Whether `expected` was given; `null` is a value."""
@@ -75,7 +81,7 @@ class SchemaSpec(_Spec):
     @model_validator(mode="after")
     def _usable(self) -> Self:
         try:
-            validator = compiled_schema.compile_schema(strict_json.dumps(self.schema_))
+            validator = compiled_schema.compile_schema(self.schema_text)
         except compiled_schema.SchemaError as error:
             raise ValueError(f"schema: {error}") from None
         if self.has_expected:

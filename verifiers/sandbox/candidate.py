@@ -7,7 +7,7 @@ but it is never equal to a value and has no truth of its own. Knows no tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from verifiers.sandbox.exceptions import MAX_REASON, describe, revive
@@ -32,6 +32,7 @@ class Candidate:
         self._callbacks: list[Callable[..., Any]] = []
         self._fault: str | None = None
         """Why no call can succeed any more."""
+        self._functions: dict[str, Remote] = {}
         self._violated: AssertionError | None = None
         """An assertion that failed in a function of the test's while the candidate ran."""
         self.printed = ""
@@ -43,6 +44,19 @@ class Candidate:
     def resolve(self, name: str) -> Any:
         """The candidate's global of this name. Raises KeyError when it has none."""
         return self._value(self._request("resolve", name))
+
+    def function(self, name: str) -> Remote:
+        """The candidate's function of this name, asked for once. Raises KeyError, TypeError."""
+        if name not in self._functions:
+            value = self.resolve(name)
+            if not isinstance(value, Remote):  # never a type of ours
+                raise TypeError(f"{name} is no function")
+            self._functions[name] = value
+        return self._functions[name]
+
+    def result(self, target: Any, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+        """The result of a call, whatever it does to its arguments."""
+        return self._value(self._operate("call", (target, *arguments), keywords))
 
     def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """The result of a call; mutable arguments change as the candidate changed them."""

@@ -12,6 +12,7 @@ import importlib
 import math
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any, cast
 
 from verifiers.sandbox.candidate import MODULE, Candidate, Remote
@@ -75,13 +76,10 @@ def _calls(
 
 
 def fault(
-    candidate: Candidate, name: str, args: list[Any], kwargs: dict[str, Any], expect: Any
+    candidate: Candidate, name: str, args: Sequence[Any], kwargs: dict[str, Any], expect: Any
 ) -> str:
     """What is wrong with the result of a call; empty when nothing is. Raises what it raises."""
-    target = candidate.resolve(name)
-    if not isinstance(target, Remote):
-        raise TypeError(f"{name} is no function")
-    result = target(*args, **kwargs)
+    result = candidate.result(candidate.function(name), args, kwargs)
     return "" if same(expect, result) else f"returned {show(result)}, expected {show(expect)}"
 
 
