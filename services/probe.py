@@ -39,12 +39,12 @@ async def probe(
     """
     seconds: dict[str, float] = {}
     prompts = dict(ready.prompts)
-    tiers = RayTiers(job, ready.model_path, folder, prompts, ready.teacher_path)
+    tiers = RayTiers(job, ready.model_path, folder, prompts, teacher_path=ready.teacher_path)
     try:
         tell("starting the tiers and loading the model")
         with clock(seconds, "start"):
             await tiers.start()
-        await tiers.publish(0, to_teacher=job.syncs_teacher(0))
+        await tiers.publish(0, to_teacher=job.has_teacher)
         tell(f"sampling {job.sampling.group_size} completions of each of {len(tasks)} tasks")
         judged = await _judged(tiers, job, tasks, seconds)
         groups = [_group(one) for one in judged]

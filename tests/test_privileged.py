@@ -18,8 +18,8 @@ from trainer.privileged import (
     TeacherView,
     privileged_turn,
     student_prompt,
-    teacher_messages,
     teacher_prompt,
+    with_turn,
 )
 from trainer.records import Group, Privileged, Rollout, Task
 from trainer.spec import PrivilegedSpec
@@ -114,7 +114,7 @@ def test_templates_that_demand_alternating_roles_take_the_teachers_view() -> Non
 
 def test_after_a_turn_that_is_not_the_users_the_hint_is_a_turn_of_its_own() -> None:
     tool = Task("t", ({"role": "tool", "content": "42"},), {}, Privileged(answer="42"))
-    seen = teacher_messages(tool, spec_of("answer", template="It is {{ answer }}."))
+    seen = with_turn(tool.messages, "It is 42.")
     assert seen == (tool.messages[0], {"role": "user", "content": "It is 42."})
 
 
@@ -241,6 +241,13 @@ def test_feedback_is_shown_to_what_failed_and_a_sibling_beside_it() -> None:
     assert "A correct response" not in only
 
 
+@pytest.mark.parametrize("kind", ["sibling", "feedback"])
+def test_a_task_alone_has_no_view_of_a_group(kind: Any) -> None:
+    assert privileged_turn(FULL, spec_of(kind)) == ""
+    with pytest.raises(PrivilegedError, match="made of a group's rollouts"):
+        TeacherView(spec_of(kind), PLAIN).of_task(FULL)
+
+
 def test_kinds_of_the_task_give_every_rollout_the_same_prompt() -> None:
     view = TeacherView(spec_of("trace"), PLAIN)
     prompts = view.of_group(FULL, [rolled("a"), rolled("b")], [RIGHT, WRONG])
@@ -291,7 +298,7 @@ def test_images_stay_in_the_teachers_view_and_the_turn_is_a_text_part() -> None:
     image = {"type": "image_url", "image_url": {"url": "file:///a.png"}}
     asked = {"role": "user", "content": [image, {"type": "text", "text": "What is it?"}]}
     one = Task("t", (asked,), {}, Privileged(answer="a cat"))
-    (seen,) = teacher_messages(one, spec_of("answer"))
+    (seen,) = with_turn(one.messages, privileged_turn(one, spec_of("answer")))
     assert seen["content"] == [
         *asked["content"],
         {"type": "text", "text": "\n\nThe correct answer is: a cat"},

@@ -186,10 +186,12 @@ def feedback(verdict: Verdict) -> str | None:
 
 
 def privileged_turn(task: Task, spec: PrivilegedSpec) -> str:
-    """The text that only the teacher reads, for kinds that need no group; "" for kind `none`.
+    """The text that only the teacher reads; "" for kind `none`, and for kinds that need a group.
 
     Raises PrivilegedError naming the task when the template cannot be filled.
     """
+    if spec.kind in GROUP_KINDS:
+        return ""
     return rendered(spec, task_fields(task), f"task {task.id!r}")
 
 
@@ -205,11 +207,6 @@ def with_turn(messages: Messages, turn: str) -> Messages:
         return (*before, {**last, "content": f"{content}\n\n{turn}"})
     parts = cast("Sequence[Any]", content)
     return (*before, {**last, "content": [*parts, {"type": "text", "text": f"\n\n{turn}"}]})
-
-
-def teacher_messages(task: Task, spec: PrivilegedSpec) -> Messages:
-    """The task's messages as the teacher reads them, for kinds that need no group."""
-    return with_turn(task.messages, privileged_turn(task, spec))
 
 
 def student_prompt(task: Task, tokenizer: ChatTokenizer) -> NDArray[np.int32]:

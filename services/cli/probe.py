@@ -93,10 +93,7 @@ def _measured(job: JobSpec, settings: Settings, count: int, tell: Any) -> dict[s
     numbers = digest(job, sample, holdout=len(ready.holdout))
     numbers["notes"] = list(ready.notes)
     said = findings(
-        numbers,
-        kind=job.algorithm.kind,
-        needs_contrast=job.needs_contrast,
-        alarm=job.leakage.alarm,
+        numbers, kind=job.algorithm.kind, needs_contrast=job.needs_contrast, alarm=job.leakage.alarm
     )
     numbers["findings"] = [asdict(finding) for finding in said]
     return numbers
