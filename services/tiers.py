@@ -110,6 +110,7 @@ class RayTiers:
                 tiers.verifier,
                 max(1, int(tiers.verifier.cpus)),
                 job.deadlines.verify_s,
+                _folders(job),
             )
             for _ in range(tiers.verifier.replicas)
         ]
@@ -253,6 +254,12 @@ class RayTiers:
         await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=seconds)
         for actor in (*actors, *self._teachers):
             ray.kill(actor)
+
+
+def _folders(job: JobSpec) -> list[str]:
+    """Where the job's databases may lie: beside its task files."""
+    files = (job.tasks.train, job.tasks.holdout)
+    return list(dict.fromkeys(str(Path(file).parent) for file in files if file is not None))
 
 
 async def _one(wait: Awaitable[T]) -> T:

@@ -19,10 +19,13 @@ Summary = list[tuple[float | None, str]]
 
 
 class VerifierPool:
-    """One pool of verifier workers; groups are judged side by side."""
+    """One pool of verifier workers; groups are judged side by side.
 
-    def __init__(self, workers: int, deadline_s: float) -> None:
-        self._pool = WorkerPool(workers=workers, deadline_s=deadline_s)
+    `databases` are the folders whose files the tasks may name.
+    """
+
+    def __init__(self, workers: int, deadline_s: float, databases: Sequence[str]) -> None:
+        self._pool = WorkerPool(workers, deadline_s=deadline_s, databases=databases)
 
     async def ready(self) -> None:
         """Answers once the workers are up."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
+from verifiers.databases import here
 from verifiers.pool import WorkerPool
 from verifiers.verdict import Verdict
 
@@ -26,8 +27,12 @@ class NoVerdictError(RuntimeError):
 
 @cache
 def shared_pool() -> WorkerPool:
-    """The pool of this process: a worker for every second core, started on first use."""
-    pool = WorkerPool(max(1, min(MAX_WORKERS, (os.cpu_count() or 2) // 2)))
+    """The pool of this process: a worker for every second core, started on first use.
+
+    SQL specs name databases below the folder that is the current one then.
+    """
+    workers = max(1, min(MAX_WORKERS, (os.cpu_count() or 2) // 2))
+    pool = WorkerPool(workers, databases=here())
     atexit.register(pool.close)
     return pool
 

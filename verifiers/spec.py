@@ -7,7 +7,6 @@ exists), so that a bad task is found before any actor starts. Knows no judge.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -258,16 +257,3 @@ def granted_s(spec: AnySpec) -> float:
     if isinstance(spec, CodeSpec | PythonSpec | RemoteSpec | CompositeSpec):
         return spec.granted_s
     return 0.0
-
-
-def located(spec: AnySpec) -> AnySpec:
-    """The spec with every file named by its absolute path, for a process that works elsewhere."""
-    if isinstance(spec, SqlSpec):
-        return spec.model_copy(update={"database": os.path.abspath(spec.database)})
-    if isinstance(spec, CompositeSpec):
-        parts = tuple(
-            part.model_copy(update={"verifier": located(part.verifier)}) for part in spec.parts
-        )
-        gate = None if spec.gate is None else {"gate": located(spec.gate)}
-        return spec.model_copy(update={"parts": parts, **(gate or {})})
-    return spec

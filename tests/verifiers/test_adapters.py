@@ -14,7 +14,7 @@ from verifiers.verify_lines import verify
 
 REPOSITORY = Path(__file__).parents[2]
 GRADERS = REPOSITORY / "examples" / "graders"
-BROKEN = {"kind": "sql", "database": "/nonexistent.sqlite", "query": "SELECT 1"}
+BROKEN = {"kind": "sql", "database": "absent.sqlite", "query": "SELECT 1"}
 
 
 def test_verl_scores_an_answer_a_spec_and_a_spec_in_extra_info():
@@ -27,7 +27,7 @@ def test_verl_scores_an_answer_a_spec_and_a_spec_in_extra_info():
 
 
 def test_verl_hears_of_a_fault_of_ours_and_of_a_bad_spec():
-    with pytest.raises(NoVerdictError, match="nonexistent"):
+    with pytest.raises(NoVerdictError, match="absent"):
         compute_score("shop", "SELECT 1", BROKEN)
     with pytest.raises(SpecError, match="answer"):
         compute_score("math", "12", {"kind": "math"})

@@ -78,7 +78,8 @@ def _allow(ruleset: int, path: str, access: int) -> None:
         rule = struct.pack("=Qi", access, descriptor)
         _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
     finally:
-        os.close(descriptor)
+        if not path.startswith("/proc/"):  # there, only while it is open is a file the same
+            os.close(descriptor)
 
 
 def _call(number: int, *arguments: object) -> int:

@@ -176,6 +176,9 @@ NETWORK_FILES = (
 )
 """What resolving names and checking certificates needs to read."""
 
+DUCKDB_FILES = ("/proc/self/cgroup", "/sys/fs/cgroup")
+"""Where DuckDB looks for its limits: it dies of a file that is there and cannot be opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -227,11 +230,13 @@ def readable_paths() -> tuple[str, ...]:
     )
 
 
-def worker_reach(databases: Sequence[str], *, network: bool) -> Reach:
-    """What a worker that judges may reach, beside its own package: the task's databases."""
+def worker_reach(databases: Sequence[str], *, network: bool, profile: Profile) -> Reach:
+    """What a worker that judges may reach: its own package, and the tasks' databases."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    compilers = [f"/usr/bin/{command[0]}" for command in COMPILERS.values()]
-    more = (*compilers, *(NETWORK_FILES if network else ()))
-    files = [path for path in more if os.path.exists(path)]
-    readable = (*readable_paths(), own, *files, *databases)
+    files = [
+        f"/usr/bin/{command[0]}" for command in COMPILERS.values()
+    ]  # to see that they are there
+    files += NETWORK_FILES if network else ()
+    files += DUCKDB_FILES if databases and profile == "landlock" else ()
+    readable = (*readable_paths(), own, *filter(os.path.exists, files), *databases)
     return Reach(tuple(dict.fromkeys(readable)), network=network, signals=True)
