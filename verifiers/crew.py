@@ -205,16 +205,7 @@ class Crew:
                 continue
             worker.job = job
             try:
-                worker.process.send(
-                    {
-                        "spec": job.spec,
-                        "completion": job.completion,
-                        "cpu_s": job.needs.cpu_s,
-                        "memory": job.needs.memory,
-                        "prepares": job.needs.prepares,
-                        "prove": job.crashed,
-                    }
-                )
+                worker.process.send(job.message)
             except OSError:  # it died idle: nobody's attempt
                 self._replace(selector, worker)
                 continue

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from verifiers.needs import Needs
 from verifiers.verdict import Verdict
@@ -30,6 +31,18 @@ class Job:
     """Attempts that failed by our fault."""
     crashed: bool = False
     """A worker crashed at it once."""
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """What a worker is told of it."""
+        return {
+            "spec": self.spec,
+            "completion": self.completion,
+            "cpu_s": self.needs.cpu_s,
+            "memory": self.needs.memory,
+            "prepares": self.needs.prepares,
+            "prove": self.crashed,
+        }
 
     def begin(self) -> bool:
         """Whether it is still wanted; from then on it cannot be cancelled."""

@@ -17,8 +17,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -35,6 +33,7 @@ CHANNEL = 0
 RESERVE = 2 * 2**30
 PREPARE_CPU_S = 20.0
 """What a task may use once, before its first completion."""
+_SLACK = 8 * 2**20
 
 
 def main() -> None:
@@ -70,24 +69,53 @@ class _Memory:
             raise MemoryError(f"a worker takes up {self._held() // 2**20} MiB before any work")
         # What reserves address space that it does not use, DuckDB, may take the rest.
         self._most, self._hard = most, most + RESERVE
-        resource.setrlimit(resource.RLIMIT_AS, (most, self._hard))
+        self._set(most)
 
     def allow(self, more: int) -> None:
-        """Let one job take this much on top of what is held now, as far as there is."""
-        end = self._hard if "duckdb" in sys.modules else self._most
-        resource.setrlimit(resource.RLIMIT_AS, (min(end, self._held() + more), self._hard))
+        """Let one job take this much, within a few MiB, on top of what is held now."""
+        most = self._hard if "duckdb" in sys.modules else self._most
+        end = min(most, self._held() + more)
+        if not 0 <= end - self._soft < _SLACK:  # a call of the kernel's saved for most jobs
+            self._set(end)
 
     def allow_all(self) -> None:
         """Take the limit of a job back."""
-        resource.setrlimit(resource.RLIMIT_AS, (self._hard, self._hard))
+        self._set(self._hard)
+
+    def _set(self, soft: int) -> None:
+        self._soft = soft
+        resource.setrlimit(resource.RLIMIT_AS, (soft, self._hard))
 
     def _held(self) -> int:
-        return int(os.pread(self._statm, 64, 0).split()[0]) * self._page
+        return int(os.pread(self._statm, 64, 0).split(maxsplit=1)[0]) * self._page
+
+
+class _Clock:
+    """Lets the kernel end this process once one job has used up its CPU time.
+
+    The profiling timer is exact; the resource limit, in whole seconds, stands behind it.
+    Neither needs the interpreter to come round, as a Python signal handler would.
+    """
+
+    def __init__(self) -> None:
+        self._limit = 0
+
+    def start(self, seconds: float) -> None:
+        """Allow so many CPU seconds from now on."""
+        limit = math.ceil(time.process_time() + seconds) + 1
+        if limit != self._limit:
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+            self._limit = limit
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+    def stop(self) -> None:
+        """The job is done."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class _Worker:
     def __init__(self, memory: _Memory) -> None:
-        self._memory = memory
+        self._memory, self._clock = memory, _Clock()
         self._prepared = ""
         self._full = False
 
@@ -111,41 +139,29 @@ class _Worker:
         _send({"verdict": asdict(verdict), "cpu_s": time.process_time(), **last})
 
     def _prepare(self, spec: AnySpec, text: str) -> None:
-        news = text != self._prepared  # what was prepared last is still kept
-        if news:
-            _send({"stage": "preparing"})
-        with _cpu(PREPARE_CPU_S):
+        if text == self._prepared:  # what was prepared last is still kept
             prepare(spec)
+            return
+        _send({"stage": "preparing"})
+        self._memory.allow_all()
+        self._clock.start(PREPARE_CPU_S)
+        try:
+            prepare(spec)
+        finally:
+            self._clock.stop()
         self._prepared = text
-        if news:
-            _send({"stage": "prepared", "cpu_s": time.process_time()})
+        _send({"stage": "prepared", "cpu_s": time.process_time()})
 
     def _judge(self, spec: AnySpec, completion: str, bounds: dict[str, Any]) -> Verdict:
         self._memory.allow(bounds["memory"])
+        self._clock.start(bounds["cpu_s"])
         try:
-            with _cpu(bounds["cpu_s"]):
-                return judge(spec, completion)
+            return judge(spec, completion)
         except MemoryError:
             self._full = True
             return Verdict(0.0, "timeout", {"limit": "memory"})
         finally:
-            self._memory.allow_all()
-
-
-@contextmanager
-def _cpu(seconds: float) -> Generator[None]:
-    """Let the kernel end this process once what is done here has used `seconds` of CPU.
-
-    The profiling timer is exact; the resource limit, in whole seconds, stands behind it.
-    Neither needs the interpreter to come round, as a Python signal handler would.
-    """
-    spent = math.ceil(time.process_time() + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (spent, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+            self._clock.stop()
 
 
 @lru_cache(maxsize=256)
