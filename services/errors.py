@@ -59,6 +59,12 @@ class TooLarge(StropError):
     code = "request_too_large"
 
 
+class VerifiersUnavailable(StropError):
+    """Nothing can be judged at this moment."""
+
+    code = "verifiers_unavailable"
+
+
 class CannotStart(StropError):
     """A process of the local service cannot be started."""
 

@@ -27,6 +27,7 @@ class StoreJournal:
         self._job = job
         self._started: float | None = None
         self._correct: dict[int, list[float | None]] = {}
+        self._leaking = False
 
     async def note(self, message: str, level: EventLevel = "info") -> None:
         """Tell a person something."""
@@ -36,6 +37,20 @@ class StoreJournal:
         """A phase begins."""
         await self._append(
             f"{name} ({step}/{self._job.steps})", {"kind": "phase", "phase": name, "step": step}
+        )
+
+    async def sampled(self, step: int, sampled: Sampled) -> None:
+        """A step's groups are judged; tell when they teach nothing."""
+        groups = sampled.groups
+        if not self._job.needs_contrast or any(group.has_contrast for group in groups):
+            return
+        scores = sorted({score for group in groups for score in group.scores if score is not None})
+        seen = ", ".join(f"{score:g}" for score in scores[:5]) or "none"
+        await self.note(
+            f"step {step + 1}: in none of {len(groups)} groups do completions differ in reward "
+            f"(rewards seen: {seen}), so {self._job.algorithm.kind} learns nothing from it; "
+            "if this stays, the tasks are too easy or too hard, or their verifiers always agree",
+            level="warn",
         )
 
     async def learned(
@@ -74,10 +89,25 @@ class StoreJournal:
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
             "infra_errors": sum(group.statuses.count("infra_error") for group in sampled.groups),
+            "zero_variance_share": sum(not group.has_contrast for group in sampled.groups)
+            / max(1, len(sampled.groups)),
+            "refilled_groups": sampled.refilled,
             "dropped_stale": sampled.dropped,
             "seconds_left": (monotonic() - self._started) / done * (steps - done),
         }
         await self._append(f"step {done}/{steps}: reward {reward:.3f}", data, type="metrics")
+        await self._watch_leaks(done, metrics.get("leak_rise", 0.0))
+
+    async def _watch_leaks(self, step: int, rise: float) -> None:
+        """Warn when the leak rates cross the job's alarm, once for each crossing."""
+        alarm = self._job.leakage.alarm
+        if rise > alarm and not self._leaking:
+            await self.note(
+                f"step {step}: privileged context leaks: a leak rate stands {rise:.2f} above that of "
+                f"the first step (leakage.alarm {alarm:g}); look at the completions",
+                level="warn",
+            )
+        self._leaking = rise > alarm
 
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
         """Held-out accuracy, with its 95 % interval, overall and by verifier."""

@@ -8,26 +8,31 @@ decides what a token is worth.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
-import torch
+from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from services.teacher import Evidence
-from services.traces import StepTrace, write_step
+from services.trace_batch import trace_of
+from services.traces import write_step
 from services.weights import Entry, Manifest, checksum, pack
-from trainer.batch import assemble, learnable
-from trainer.credit import group_advantages
-from trainer.learner import Learner, rank
+from trainer.adamw import LearningError
+from trainer.algorithm_spec import AlgorithmSpec, Rlsd
+from trainer.batch import BatchError, learnable
+from trainer.evidence import Evidence, taught_batch
+from trainer.leakage import LeakWatch
+from trainer.learner import Learner
 from trainer.policy import Dtype
+from trainer.ranks import rank
 from trainer.records import Group, Rollout, Task
+from trainer.rewards import judged_group
 from trainer.scorer import Scorer
 from trainer.spans import span_mask
-from trainer.spec import AlgorithmSpec, OptimizerSpec, Rlsd
-from verifiers.verdict import Verdict
+from trainer.spec import OptimizerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class LearningOptions:
     model_path: str
     dtype: Dtype
     temperature: float
+    max_tokens: int
+    steps: int
     seed: int
     algorithm: AlgorithmSpec
     optimizer: OptimizerSpec
@@ -44,6 +51,7 @@ class LearningOptions:
     trace_folder: str
     checkpoint_folder: str
     checkpoints_kept: int
+    leak_patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,10 @@ class LearnerWorker:
             optimizer=options.optimizer,
             temperature=options.temperature,
             seed=options.seed,
+            steps=options.steps,
+            max_tokens=options.max_tokens,
         )
+        self._leaks = LeakWatch(Path(options.trace_folder) / "leakage.json", options.leak_patterns)
         # The canary is read at temperature 1, as an engine reports its prompt log-probs.
         self._canary = Scorer(
             self._learner.policy,
@@ -85,43 +96,41 @@ class LearnerWorker:
     ) -> dict[str, float]:
         """Learn one batch and keep its trace.
 
-        `evidence` are references to lists of `Evidence`, in the order of the groups.
+        `evidence` are references to lists of groups' `Evidence`, in the order of the groups. A
+        batch that cannot be learned is kept too, for `strop replay`; the error says where.
         """
         groups = [self._group(reference) for reference in references]
         judged = learnable(groups)
-        seen: list[Evidence] | None = None
+        seen: list[Evidence | None] | None = None
         if evidence is not None:
-            seen = [group for part in ray.get(list(evidence)) for group in part]
-        batch = assemble(
-            groups,
-            None if seen is None else [seen[g].logprobs[r] for g, r in judged],
-            self._spans([groups[g].rollouts[r] for g, r in judged]),
-        )
-        metrics, streams = self._learner.learn_with_streams(batch, step)
+            said = [group for part in ray.get(list(evidence)) for group in part]
+            seen = [said[g][r] for g, r in judged]
+        spans = self._spans([groups[g].rollouts[r] for g, r in judged])
+        batch = taught_batch(groups, seen, spans)
+        trace = trace_of(step, groups, batch, seen)
+        try:
+            metrics, streams = self._learner.learn_with_streams(batch, step)
+        except (LearningError, BatchError) as error:
+            if not self._first:
+                raise
+            kept = write_step(self._options.trace_folder, trace)
+            raise LearningError(
+                f"{error}. The batch is kept: strop replay {kept.parent} --step {step}"
+            ) from error
         if self._first:
-            trace = StepTrace(
-                step=step,
-                groups=tuple(groups),
-                teacher_logprobs=batch.teacher_logprobs,
-                student_logprobs=streams.student_logprobs,
-                credit=streams.credit,
-                span_mask=batch.span_mask,
-                teacher_prompt_lengths=None
-                if seen is None
-                else np.asarray([seen[g].prompt_length for g, _ in judged], np.int32),
+            done = replace(trace, student_logprobs=streams.student_logprobs, credit=streams.credit)
+            write_step(self._options.trace_folder, done)
+            metrics |= self._leaks.metrics(
+                (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
             )
-            write_step(self._options.trace_folder, trace)
         return metrics
 
     def _group(self, reference: GroupRefs) -> Group:
-        rollouts: tuple[Rollout, ...]
-        verdicts: tuple[Verdict, ...]
         rollouts, verdicts = ray.get([reference.rollouts, reference.verdicts])
-        scores = torch.tensor([verdict.score or 0.0 for verdict in verdicts])
-        judged = torch.tensor([verdict.score is not None for verdict in verdicts])
-        normalize = self._options.algorithm.normalize_std
-        advantages = group_advantages(scores, judged, normalize_std=normalize)
-        return Group(reference.task, rollouts, verdicts, advantages.numpy())
+        options = self._options
+        return judged_group(
+            reference.task, rollouts, verdicts, options.algorithm, options.max_tokens
+        )
 
     def _spans(self, rollouts: Sequence[Rollout]) -> list[Any] | None:
         algorithm = self._options.algorithm
@@ -134,6 +143,23 @@ class LearnerWorker:
         return self._tokenizer.decode(
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
+
+    def score(
+        self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]] | None:
+        """float32[T] of each completion under its prompt, by the policy as it is (nats).
+
+        No completion may be empty. Rank 0 does the work and answers.
+        """
+        if not self._first:
+            return None
+        pairs = list(zip(prompts, completions, strict=True))
+        flat = self._learner.score(
+            np.concatenate([part for pair in pairs for part in pair]).astype(np.int32),
+            np.array([len(p) + len(c) for p, c in pairs], np.int32),
+            np.array([len(p) for p in prompts], np.int32),
+        )
+        return np.split(flat, np.cumsum([len(c) for c in completions])[:-1])
 
     def publish(self, version: int) -> tuple[Manifest, list[Any]] | None:
         """Put the weights into the object store; rank 0 answers with manifest and references."""

@@ -37,12 +37,38 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
         "zero_variance_groups",
         "Groups without contrast in the step: they teach nothing.",
     ),
+    "strop_job_step_refilled_groups": (
+        "refilled_groups",
+        "Tasks tried in the step in place of groups without contrast.",
+    ),
     "strop_job_step_infra_errors": ("infra_errors", "Verdicts lost to faults of ours in the step."),
     "strop_job_step_dropped_stale": ("dropped_stale", "Rollouts dropped as too old in the step."),
     "strop_job_engine_mismatch_nats": (
         "engine_mismatch",
         "Mean distance of the engine's and the learner's log-probs.",
     ),
+    "strop_job_leak_reference_ratio": (
+        "leak_reference",
+        "Completions that refer to what only the teacher sees.",
+    ),
+    "strop_job_leak_early_answer_ratio": (
+        "leak_early_answer",
+        "Completions that state the answer before any work.",
+    ),
+    "strop_job_leak_overlap_ratio": (
+        "leak_overlap",
+        "Mean share of a completion's word 5-grams that stand in the privileged text.",
+    ),
+    "strop_job_leak_rise_ratio": (
+        "leak_rise",
+        "How far the leak rate that rose most stands above the first step's.",
+    ),
+    "strop_job_start_divergence_nats": ("kl_start", "KL of the policy from its first weights."),
+    "strop_job_effective_step_ratio": (
+        "effective_step",
+        "Mean token weight, by the size of the advantage.",
+    ),
+    "strop_job_clipped_ratio": ("clip_share", "Tokens whose policy ratio was clipped."),
     "strop_job_remaining_seconds": ("seconds_left", "Estimated time until the job ends."),
     "strop_job_policy_version": ("version", "Newest published policy version."),
 }
@@ -124,8 +150,9 @@ class JobMetrics(Collector):
         return family
 
 
-def exposition(http: HttpMetrics, jobs: JobMetrics) -> bytes:
-    """Everything in Prometheus' text format."""
+def exposition(http: HttpMetrics, *moments: Collector) -> bytes:
+    """The requests and what was read for this scrape, in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(jobs)
+    for moment in moments:
+        registry.register(moment)
     return generate_latest(http.registry) + generate_latest(registry)

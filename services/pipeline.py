@@ -7,10 +7,12 @@ here are object references and small numbers.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
-from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -48,11 +50,13 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The judged groups of one step, how many were dropped as too stale, seconds by phase,
-    and the data cursor behind its tasks."""
+    """The judged groups of one step, how many were dropped as too stale, how many other tasks
+    were tried in place of groups without contrast, seconds by phase, and the data cursor
+    behind its tasks."""
 
     groups: Sequence[Judged]
     dropped: int
+    refilled: int
     seconds: Mapping[str, float]
     cursor: Mapping[str, int]
 
@@ -74,6 +78,7 @@ class Journal(Protocol):
     """Where the loop tells what it does."""
 
     async def phase(self, name: str, step: int) -> None: ...
+    async def sampled(self, step: int, sampled: Sampled) -> None: ...
     async def learned(
         self,
         step: int,
@@ -100,11 +105,13 @@ async def train(
     def sample_ahead(step: int) -> None:
         while len(ahead) <= min(job.sampling.max_staleness, job.steps - 1 - step):
             chosen = [tasks[index] for index in order.take(job.sampling.groups_per_step)]
-            batch = sample_batch(job, tiers, chosen, step + len(ahead), order.state())
+            number = step + len(ahead)
+            others = spares(job, tasks, chosen, number)
+            batch = sample_batch(job, tiers, chosen, others, number, order.state())
             ahead.append(asyncio.create_task(batch))
 
     await journal.phase("publish", 0)
-    await tiers.publish(0, to_teacher=job.has_teacher)
+    await tiers.publish(0, to_teacher=job.syncs_teacher(0))
     await evaluate(job, tiers, holdout, 0, journal)
     try:
         for step in range(job.steps):
@@ -112,6 +119,7 @@ async def train(
             sample_ahead(step)
             await journal.phase("rollout", step)
             sampled = await ahead.popleft()
+            await journal.sampled(step, sampled)
             with clock(seconds, "score"):
                 evidence = await tiers.score(sampled.groups) if job.has_teacher else None
             await journal.phase("learn", step)
@@ -134,15 +142,21 @@ async def train(
 
 
 async def sample_batch(
-    job: JobSpec, tiers: Tiers, tasks: Sequence[Task], step: int, cursor: Mapping[str, int]
+    job: JobSpec,
+    tiers: Tiers,
+    tasks: Sequence[Task],
+    others: Iterator[Task],
+    step: int,
+    cursor: Mapping[str, int],
 ) -> Sampled:
     """Roll out and verify one step's groups side by side.
 
     A group is verified as soon as it is rolled out. One that is too stale for its step is
-    dropped, counted and sampled again.
+    dropped, counted and sampled again. Groups without contrast give way to `others`, as far
+    as these have it, in at most `job.refills` rounds.
     """
     started = generated = monotonic()
-    dropped = 0
+    dropped = refilled = 0
 
     async def sample(task: Task) -> Judged:
         nonlocal generated, dropped
@@ -154,8 +168,26 @@ async def sample_batch(
         return await tiers.verify(rolled)
 
     groups = await side_by_side(sample(task) for task in tasks)
+    for _ in range(job.refills):
+        flat = [place for place, group in enumerate(groups) if not group.has_contrast]
+        tried = await side_by_side(sample(task) for task in islice(others, len(flat)))
+        refilled += len(tried)
+        found = (group for group in tried if group.has_contrast)
+        for place, group in zip(flat, found, strict=False):
+            groups[place] = group
     seconds = {"rollout": generated - started, "verify": monotonic() - generated}
-    return Sampled(groups, dropped, seconds, cursor)
+    return Sampled(groups, dropped, refilled, seconds, cursor)
+
+
+def spares(
+    job: JobSpec, tasks: Sequence[Task], chosen: Sequence[Task], step: int
+) -> Iterator[Task]:
+    """The tasks that were not chosen for `step`, in an order drawn from seed and step alone, so
+    that a resumed job tries the same."""
+    taken = {task.id for task in chosen}
+    left = [task for task in tasks if task.id not in taken]
+    random.Random(f"{job.seed}/{step}").shuffle(left)
+    return iter(left)
 
 
 async def evaluate(

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from services.config import JobSpec
-from services.traces import TraceError, read_job, read_step, step_path, step_paths, to_batch
+from services.trace_batch import to_batch
+from services.traces import TraceError, read_job, read_step, step_path, step_paths
 from trainer.demo_model import resolve_model
 from trainer.learner import Learner
 
@@ -49,6 +50,9 @@ def replay(
         dtype=job.model.dtype,
         temperature=job.sampling.temperature,
         seed=job.seed,
+        steps=job.steps,
+        max_tokens=job.sampling.max_tokens,
+        start_path=resolve_model(job.model.path),
     )
     for path in paths:
         stored = read_step(path)
@@ -56,5 +60,5 @@ def replay(
         found = {"step": float(stored.step), **metrics}
         if stored.student_logprobs is not None:
             drift = np.abs(streams.student_logprobs - stored.student_logprobs)
-            found["student_drift"] = float(drift.mean())
+            found["student_drift"] = float(np.nanmean(drift))
         yield found

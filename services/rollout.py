@@ -120,15 +120,16 @@ class RolloutEngine:
         """Replace the weights of the running engine and prove that they arrived.
 
         `buckets` are arrays, or Ray references to them, in the order of the manifest.
-        Rollouts in flight are finished by the new weights' predecessor: generation is paused,
-        not aborted. Raises StaleWeights, and stays stale, when the proof fails.
+        Generation is paused, not aborted: what is in flight is read again and finished under
+        the new weights. Raises StaleWeights, and stays stale, when the proof fails.
         """
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         started = time.monotonic()
         async with self._loading:
             self._version = None
-            await self._engine.pause_generation(mode="keep")
+            # This also forgets every cached prefix: their keys and values are the old weights'.
+            await self._engine.pause_generation(mode="keep", clear_cache=True)
             memory_file = os.memfd_create("strop-weights")
             try:
                 path = f"/proc/{os.getpid()}/fd/{memory_file}"
@@ -147,7 +148,6 @@ class RolloutEngine:
                 await self._engine.finish_weight_update(weight_version=f"v{manifest.version}")
             finally:
                 os.close(memory_file)
-            await self._engine.reset_prefix_cache()
             await self._engine.resume_generation()
             gap = await self._canary_gap(manifest)
             if not gap <= CANARY_TOLERANCE[self._options.dtype]:
@@ -179,13 +179,14 @@ class RolloutEngine:
 
         Returns the rollouts and (version, sampled tokens) as two values: called with
         `num_returns=2`, the rollouts never leave the object store. A group that straddles a
-        change of weights is sampled under both and carries the older version. Raises
-        StaleWeights while no version is proven.
+        change of weights is sampled under both and carries the older version; one that arrives
+        during the change waits for it. Raises StaleWeights when no version is proven.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        version = self._version
+        async with self._loading:
+            version = self._version
         if version is None:
             raise StaleWeights("the engine has not proven any policy version yet")
         params = SamplingParams(

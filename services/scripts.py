@@ -146,3 +146,12 @@ local at = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', at)
 return redis.call('ZADD', KEYS[1], at + tonumber(ARGV[2]), ARGV[1])
 """
+
+# KEYS counts tiers | ARGV tier ttl_seconds state field increment field increment ...
+# Adds up what was counted and keeps the tier's state of the moment; an empty one removes it.
+TELL_VERIFIERS = """
+for i = 4, #ARGV, 2 do redis.call('HINCRBYFLOAT', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if ARGV[3] == '' then return redis.call('HDEL', KEYS[2], ARGV[1]) end
+local at = tonumber(redis.call('TIME')[1])
+return redis.call('HSET', KEYS[2], ARGV[1], (at + tonumber(ARGV[2])) .. ' ' .. ARGV[3])
+"""

@@ -63,6 +63,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
     )
+    verify_workers: int = Field(
+        default=2, ge=1, description="Processes in which the API judges what graders are run on."
+    )
+    databases: Path | None = Field(
+        default=None,
+        description="Folder of the database files that graders run through the API may query; "
+        "none when absent.",
+    )
     url: str | None = Field(
         default=None, description="Where the CLI finds the API; the local service's when absent."
     )

@@ -6,7 +6,7 @@ Pure functions on counts and outcomes; knows nothing of jobs. All intervals are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import comb, sqrt
 from typing import TypedDict
 
 import numpy as np
@@ -72,6 +72,17 @@ def paired_difference(
     return Difference(
         difference=float(changes.mean()), low=float(low), high=float(high), n=len(changes)
     )
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Chance that one of `k` completions is correct, when `correct` of `n` were: unbiased.
+
+    1 - C(n - correct, k) / C(n, k). Source: Chen et al. (2021), arXiv 2107.03374, equation 1.
+    Raises ValueError unless 0 <= correct <= n and 1 <= k <= n.
+    """
+    if not (0 <= correct <= n and 1 <= k <= n):
+        raise ValueError(f"{correct} correct of {n} completions, {k} drawn")
+    return 1.0 - comb(n - correct, k) / comb(n, k)
 
 
 def unpaired_difference(before: tuple[int, int], after: tuple[int, int]) -> Difference:

@@ -44,6 +44,7 @@ class Store:
         self._append = link.script(scripts.APPEND_EVENT)
         self._heartbeat = link.script(scripts.HEARTBEAT)
         self._cancel = link.script(scripts.REQUEST_CANCEL)
+        self._tell = link.script(scripts.TELL_VERIFIERS)
 
     @classmethod
     async def open(cls, url: str) -> Store:
@@ -258,6 +259,33 @@ class Store:
             "ZRANGEBYSCORE", _key("workers"), f"({now}", "+inf"
         )
         return set(living)
+
+    # Verifiers
+
+    async def tell_verifiers(
+        self, tier: str, counts: Mapping[str, float], moment: Mapping[str, float], ttl: int = 30
+    ) -> None:
+        """Add what was counted, and keep the tier's numbers of the moment; none removes it."""
+        pairs = [text for field, number in counts.items() for text in (field, repr(number))]
+        await self._link.run(
+            self._tell,
+            [_key("verdicts"), _key("verifiers")],
+            [tier, str(ttl), _dump(moment) if moment else "", *pairs],
+        )
+
+    async def verdict_counts(self) -> dict[str, float]:
+        """Everything that was ever counted of verdicts."""
+        counts: dict[str, str] = await self._link.ask("HGETALL", _key("verdicts"))
+        return {field: float(number) for field, number in counts.items()}
+
+    async def verifier_tiers(self) -> dict[str, dict[str, float]]:
+        """The numbers of the moment of the verifier tiers that were heard of lately."""
+        tiers: dict[str, str] = await self._link.ask("HGETALL", _key("verifiers"))
+        now, _ = await self._link.ask("TIME")
+        told = {tier: state.split(" ", 1) for tier, state in tiers.items()}
+        return {
+            tier: json.loads(state) for tier, (until, state) in told.items() if int(until) > now
+        }
 
     # API keys
 

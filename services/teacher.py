@@ -1,47 +1,98 @@
-"""The teacher tier: the policy itself, shown the privileged context, scoring completions.
+"""The teacher tier: whoever teaches, scoring completions that the policy sampled.
 
-In: a task and a reference to its rollouts. Out: the log-probs of exactly the sampled tokens
-under the privileged prompt, which stay in the object store. The torch code is the learner's
-own, so that equal weights and equal sequences give equal numbers.
+Mostly the policy itself, shown the privileged context; or a model of its own. In: tasks and
+references to their rollouts and verdicts. Out: log-probs of exactly the sampled tokens, which
+stay in the object store. The torch code is the learner's own and it scores the sequences the
+learner will run, in the same order, so that equal weights and equal prompts give equal numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import ray
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from services.weights import Manifest, unpack_verified
+from trainer.algorithm_spec import AlgorithmSpec, Distillation, Ema, Rlsd
+from trainer.algorithms import with_gradient
+from trainer.batch import learnable
+from trainer.contrast import chosen, counterparts
+from trainer.credit import marginal_logprobs
+from trainer.ema import WeightAverage
+from trainer.evidence import Evidence
 from trainer.policy import Dtype, Policy
-from trainer.privileged import teacher_prompt
-from trainer.records import Rollout, Task
+from trainer.privileged import TeacherView
+from trainer.records import Group, Task
+from trainer.rewards import judged_group
 from trainer.scorer import Scorer
 from trainer.spec import PrivilegedSpec
+from trainer.templates import fields_used
+
+Prompt = NDArray[np.int32]
+
+MARGINAL_ANSWERS = 3
+"""Wrong answers whose probabilities `contrastive_marginal` averages; each costs a forward."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherOptions:
-    """How a teacher is built."""
+    """How a teacher is built.
+
+    `policy_path` has the tokenizer and, without a teacher of its own, the weights.
+    `privileged` is None for a teacher that reads the policy's own prompt. `room` is the most
+    tokens that a prompt may have, and `shorten` whether context is cut to fit.
+    """
 
     model_path: str
+    policy_path: str
     dtype: Dtype
     temperature: float
     microbatch_tokens: int
-    privileged: PrivilegedSpec
+    algorithm: AlgorithmSpec
+    max_tokens: int
+    privileged: PrivilegedSpec | None
+    room: int
+    shorten: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the teacher says of one group: `logprobs` float32[T] for each rollout, and the
-    length of the privileged prompt in tokens."""
+@dataclass(slots=True)
+class _Passes:
+    """Sequences to score, head to tail: prompts with completions."""
 
-    logprobs: tuple[NDArray[np.float32], ...]
-    prompt_length: int
+    prompts: list[Prompt] = field(default_factory=list[Prompt])
+    completions: list[NDArray[np.int32]] = field(default_factory=list[NDArray[np.int32]])
+
+    def add(self, prompt: Prompt, completion: NDArray[np.int32]) -> int:
+        """Ask for one more; returns its place."""
+        self.prompts.append(prompt)
+        self.completions.append(completion)
+        return len(self.prompts) - 1
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens go through the model."""
+        return sum(map(len, self.prompts)) + sum(map(len, self.completions))
+
+    @property
+    def flat(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """tokens, lengths and prompt lengths, as in a Batch."""
+        pairs = list(zip(self.prompts, self.completions, strict=True))
+        return (
+            np.concatenate([part for pair in pairs for part in pair]).astype(np.int32),
+            np.array([len(p) + len(c) for p, c in pairs], np.int32),
+            np.array([len(p) for p, _ in pairs], np.int32),
+        )
+
+    def cut(self, flat: NDArray[Any]) -> list[NDArray[Any]]:
+        """An array over all completion tokens as one array for each sequence."""
+        return np.split(flat, np.cumsum([len(c) for c in self.completions])[:-1])
 
 
 class Teacher:
@@ -49,46 +100,159 @@ class Teacher:
 
     def __init__(self, options: TeacherOptions) -> None:
         self._options = options
-        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
+        self._algorithm = options.algorithm
+        tokenizer: Any = AutoTokenizer.from_pretrained(options.policy_path)
+        self._vocabulary = len(tokenizer)
         self._scorer = Scorer(
             Policy(options.model_path, dtype=options.dtype),
             temperature=options.temperature,
             microbatch_tokens=options.microbatch_tokens,
         )
+        self._view: TeacherView | None = None
+        if options.privileged is not None:
+            self._view = TeacherView(
+                options.privileged, tokenizer, room=options.room, shorten=options.shorten
+            )
+        weights = getattr(options.algorithm, "teacher", None)
+        self._average = WeightAverage(weights.ema) if isinstance(weights, Ema) else None
 
     def ready(self) -> None:
         """Answers once the model is loaded."""
 
     def load_weights(self, manifest: Manifest, buckets: Sequence[Any]) -> None:
-        """Take over a published policy version. Raises StaleWeights when it arrived damaged."""
+        """`take` a published policy version. Raises StaleWeights when it arrived damaged."""
         arrays: Iterator[NDArray[np.uint8]] = (ray.get(reference) for reference in buckets)  # type: ignore[misc]
-        self._scorer.load_weights(unpack_verified(manifest, arrays))
+        self.take(unpack_verified(manifest, arrays))
 
-    def score(self, tasks: Sequence[Task], references: Sequence[Any]) -> tuple[list[Evidence], int]:
-        """The evidence of each group, in order, and the number of tokens scored, as two values:
-        called with `num_returns=2`, the evidence never leaves the object store."""
-        groups: list[tuple[Rollout, ...]] = ray.get(list(references))
-        prompts = [
-            teacher_prompt(task, self._tokenizer, self._options.privileged) for task in tasks
-        ]
-        parts: list[NDArray[np.int32]] = []
-        lengths: list[int] = []
-        prompt_lengths: list[int] = []
-        completions: list[int] = []
-        for prompt, rollouts in zip(prompts, groups, strict=True):
-            for rollout in rollouts:
-                parts += [prompt, rollout.completion_ids]
-                lengths.append(len(prompt) + len(rollout.completion_ids))
-                prompt_lengths.append(len(prompt))
-                completions.append(len(rollout.completion_ids))
-        flat = self._scorer.score(
-            np.concatenate(parts).astype(np.int32),
-            np.asarray(lengths, np.int32),
-            np.asarray(prompt_lengths, np.int32),
+    def take(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Have these weights from now on, or take them into the average."""
+        self._scorer.load_weights(
+            weights if self._average is None else self._average.blend(weights)
         )
-        arrays = iter(np.split(flat, np.cumsum(completions)[:-1]))
-        evidence = [
-            Evidence(tuple(next(arrays) for _ in rollouts), len(prompt))
-            for prompt, rollouts in zip(prompts, groups, strict=True)
+
+    def score(
+        self, tasks: Sequence[Task], rollouts: Sequence[Any], verdicts: Sequence[Any]
+    ) -> tuple[list[list[Evidence | None]], int]:
+        """`evidence` of groups that lie in the object store; called with `num_returns=2`, what
+        it says of them stays there too."""
+        algorithm, longest = self._algorithm, self._options.max_tokens
+        groups = [
+            judged_group(task, ray.get(said), ray.get(judged), algorithm, longest)
+            for task, said, judged in zip(tasks, rollouts, verdicts, strict=True)
         ]
-        return evidence, sum(lengths)
+        return self.evidence(groups)
+
+    def evidence(self, groups: Sequence[Group]) -> tuple[list[list[Evidence | None]], int]:
+        """What is said of each group's rollouts, in order, and the number of tokens scored.
+
+        None for a rollout that cannot move the policy, or for which there is no context.
+        """
+        asked, passes = self._asked(groups), _Passes()
+        places = [
+            [
+                None if prompt is None else passes.add(prompt, rollout.completion_ids)
+                for prompt, rollout in zip(
+                    self._prompts(group, asked[g]), group.rollouts, strict=True
+                )
+            ]
+            for g, group in enumerate(groups)
+        ]
+        if not passes.prompts:
+            return [[None] * len(group.rollouts) for group in groups], 0
+        scored = iter(self._scored(passes))
+        said = [[None if place is None else next(scored) for place in row] for row in places]
+        tokens = passes.tokens
+        if isinstance(self._algorithm, Rlsd) and self._algorithm.contrasts:
+            said, more = self._contrasted(groups, said, self._algorithm.evidence)
+            tokens += more
+        return said, tokens
+
+    def _asked(self, groups: Sequence[Group]) -> list[list[bool]]:
+        """Which rollouts the learner will run, if there is context for them."""
+        asked = [[False] * len(group.rollouts) for group in groups]
+        where = learnable(groups)
+        advantages = np.array([groups[g].advantages[r] for g, r in where], np.float32)
+        moved = with_gradient(self._algorithm, advantages, np.ones(len(where), np.bool_))
+        for (g, r), moves in zip(where, moved.tolist(), strict=True):
+            asked[g][r] = moves
+        return asked
+
+    def _prompts(self, group: Group, asked: Sequence[bool]) -> list[Prompt | None]:
+        """The prompt under which each rollout is scored; None for one that is not."""
+        if not any(asked):
+            return [None] * len(asked)
+        if self._view is None:
+            seen: list[Prompt | None] = [rollout.prompt_ids for rollout in group.rollouts]
+        else:
+            made = self._view.of_group(group.task, group.rollouts, group.verdicts)
+            seen = [None if prompt is None else prompt.ids for prompt in made]
+        return [prompt if wanted else None for prompt, wanted in zip(seen, asked, strict=True)]
+
+    def _scored(self, passes: _Passes) -> list[Evidence]:
+        """Score the sequences; the likeliest tokens too, where the algorithm compares them."""
+        algorithm, prompts = self._algorithm, passes.prompts
+        k = algorithm.top_k if isinstance(algorithm, Distillation) else 0
+        if k == 0:
+            scored = passes.cut(self._scorer.score(*passes.flat))
+            return [Evidence(len(p), x) for p, x in zip(prompts, scored, strict=True)]
+        found = self._scorer.score_likeliest(*passes.flat, k=k, vocabulary=self._vocabulary)
+        streams = zip(prompts, *(passes.cut(stream) for stream in found), strict=True)
+        return [
+            Evidence(len(prompt), sampled, top_ids=ids, top_logprobs=logprobs)
+            for prompt, sampled, ids, logprobs in streams
+        ]
+
+    def _contrasted(
+        self, groups: Sequence[Group], said: list[list[Evidence | None]], kind: str
+    ) -> tuple[list[list[Evidence | None]], int]:
+        """The evidence with what the teacher says under wrong answers; a rollout without a wrong
+        answer to compare with loses its evidence."""
+        count = 1 if kind == "contrastive" else MARGINAL_ANSWERS
+        passes = _Passes()
+        places: dict[tuple[int, int], list[int]] = {}
+        for g, group in enumerate(groups):
+            for r, prompts in enumerate(self._wrong_prompts(group, said[g], count)):
+                completion = group.rollouts[r].completion_ids
+                places[g, r] = [passes.add(prompt, completion) for prompt in prompts]
+        if not passes.prompts:
+            return [[None] * len(row) for row in said], 0
+        scored = passes.cut(self._scorer.score(*passes.flat))
+
+        def contrasted(place: tuple[int, int], evidence: Evidence | None) -> Evidence | None:
+            views = [scored[index] for index in places[place]]
+            if evidence is None or not views:
+                return None
+            stacked = torch.from_numpy(np.stack(views, axis=-1))
+            contrast = marginal_logprobs(stacked).numpy()
+            return Evidence(evidence.prompt_length, evidence.logprobs, contrast)
+
+        both = [
+            [contrasted((g, r), evidence) for r, evidence in enumerate(row)]
+            for g, row in enumerate(said)
+        ]
+        return both, passes.tokens
+
+    def _wrong_prompts(
+        self, group: Group, said: Sequence[Evidence | None], count: int
+    ) -> list[list[Prompt]]:
+        """The prompts with a wrong answer under which each rollout is scored too."""
+        view, rollouts = self._view, group.rollouts
+        if view is None or all(evidence is None for evidence in said):
+            return [[] for _ in rollouts]
+        found = counterparts(
+            group.task,
+            rollouts,
+            group.verdicts,
+            with_answer=view.spec.kind == "answer" or "answer" in fields_used(view.spec),
+        )
+        seen = {one.index: view.of_group(one.task, rollouts, one.verdicts) for one in found}
+        return [
+            []
+            if evidence is None
+            else [
+                prompt.ids
+                for one in chosen(r, rollouts, found, count)
+                if (prompt := seen[one.index][r]) is not None
+            ]
+            for r, evidence in enumerate(said)
+        ]

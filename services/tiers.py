@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from services.config import JobSpec, TierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
-from services.pipeline import Judged, Rolled, side_by_side
+from services.pipeline import Judged, Rolled, abandon, side_by_side
+from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
+from services.shared_verifiers import SharedVerifiers, Tell
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
-from services.verification import VerifierPool
+from services.verifier_tier import PoolShape
 from trainer.group import LearnerGroup, Placement
 from trainer.records import Task
 
@@ -62,11 +64,23 @@ class RayTiers:
     """All tiers of a job, on the cluster this process is connected to."""
 
     def __init__(
-        self, job: JobSpec, model_path: Path, folder: Path, prompts: Mapping[str, NDArray[np.int32]]
+        self,
+        job: JobSpec,
+        model_path: Path,
+        folder: Path,
+        prompts: Mapping[str, NDArray[np.int32]],
+        *,
+        teacher_path: Path | None = None,
+        tell_verifiers: Tell | None = None,
     ) -> None:
-        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own."""
+        """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own.
+
+        `teacher_path` holds the teacher's weights, where they are not the policy's;
+        `tell_verifiers` is told what the verifiers count.
+        """
         self._job = job
         self._model_path = str(model_path)
+        self._teacher_path = str(teacher_path or model_path)
         self._folder = folder
         self._prompts = prompts
         self._sampling = SamplingOptions(
@@ -77,7 +91,21 @@ class RayTiers:
         self._group: LearnerGroup | None = None
         self._teachers: list[Any] = []
         self._rollout = Replicas([], 1)
-        self._verifier = Replicas([], 1)
+        tier = job.tiers.verifier
+        self._verifiers = SharedVerifiers(
+            PoolShape(
+                cpus=tier.cpus,
+                gpus=tier.gpus,
+                labels=tier.labels,
+                env=self._env(tier),
+                workers=max(1, int(tier.cpus)),
+                databases=_folders(job),
+            ),
+            least=tier.replicas,
+            most=tier.max_replicas or tier.replicas,
+            deadline_s=job.deadlines.verify_s,
+            tell=tell_verifiers,
+        )
 
     @property
     def engines(self) -> list[Any]:
@@ -104,24 +132,14 @@ class RayTiers:
             for replica in range(tiers.rollout.replicas)
         ]
         self._rollout = Replicas(engines, IN_FLIGHT)
-        pools = [
-            self._actor(
-                VerifierPool,
-                tiers.verifier,
-                max(1, int(tiers.verifier.cpus)),
-                job.deadlines.verify_s,
-                _folders(job),
-            )
-            for _ in range(tiers.verifier.replicas)
-        ]
-        self._verifier = Replicas(pools, IN_FLIGHT)
         if job.has_teacher:
             self._teachers = [
                 self._actor(Teacher, tiers.teacher, self._teacher_options())
                 for _ in range(tiers.teacher.replicas)
             ]
         waits: list[Awaitable[Any]] = [engine.start.remote() for engine in engines]
-        waits += [actor.ready.remote() for actor in (*pools, *self._teachers)]
+        waits += [teacher.ready.remote() for teacher in self._teachers]
+        waits.append(self._verifiers.start())
         waits.append(self._group.call("ready", timeout=job.deadlines.start_s))
         await self._within(
             "start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s
@@ -159,13 +177,17 @@ class RayTiers:
 
     def _teacher_options(self) -> TeacherOptions:
         job = self._job
-        assert job.privileged is not None, "the job spec gives every teacher a view"
         return TeacherOptions(
-            model_path=self._model_path,
+            model_path=self._teacher_path,
+            policy_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
             microbatch_tokens=job.optimizer.microbatch_tokens,
+            algorithm=job.algorithm,
+            max_tokens=job.sampling.max_tokens,
             privileged=job.privileged,
+            room=room(job),
+            shorten=job.tasks.overlong == "shorten",
         )
 
     def _learning_options(self) -> LearningOptions:
@@ -175,6 +197,8 @@ class RayTiers:
             model_path=self._model_path,
             dtype=job.model.dtype,
             temperature=job.sampling.temperature,
+            max_tokens=job.sampling.max_tokens,
+            steps=job.steps,
             seed=job.seed,
             algorithm=job.algorithm,
             optimizer=job.optimizer,
@@ -182,6 +206,7 @@ class RayTiers:
             trace_folder=str(self._folder / "traces"),
             checkpoint_folder=str(self._folder / "checkpoints"),
             checkpoints_kept=job.checkpoint.keep,
+            leak_patterns=job.leakage.patterns,
         )
 
     async def generate(self, task: Task, count: int) -> Rolled:
@@ -192,7 +217,8 @@ class RayTiers:
 
     async def verify(self, rolled: Rolled) -> Judged:
         """Judge a task's rollouts."""
-        work = self._verifier.call("judge", dict(rolled.task.verifier), rolled.rollouts)
+        spec, cost = dict(rolled.task.verifier), self._job.sampling.group_size
+        work = self._verifiers.judge(spec, rolled.rollouts, cost)
         verdicts, summary = await self._within("verify", work)
         return Judged(rolled, verdicts, tuple(s for s, _ in summary), tuple(s for _, s in summary))
 
@@ -201,7 +227,9 @@ class RayTiers:
         shares = _shares(groups, len(self._teachers))
         answers = [
             teacher.score.options(num_returns=2).remote(
-                [group.rolled.task for group in share], [group.rolled.rollouts for group in share]
+                [group.rolled.task for group in share],
+                [group.rolled.rollouts for group in share],
+                [group.verdicts for group in share],
             )
             for teacher, share in zip(self._teachers, shares, strict=False)
         ]
@@ -214,6 +242,12 @@ class RayTiers:
             GroupRefs(group.rolled.task, group.rolled.rollouts, group.verdicts) for group in groups
         ]
         return (await self._trainers("learn", references, evidence, step))[0]
+
+    async def policy_logprobs(
+        self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]]:
+        """float32[T] of each completion under its prompt, by the learner's own forward (nats)."""
+        return (await self._trainers("score", list(prompts), list(completions)))[0]
 
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Bring the learner's weights to every engine, and to the teachers when they are due.
@@ -247,12 +281,17 @@ class RayTiers:
 
     async def stop(self, seconds: float = 30.0) -> None:
         """End every actor and the processes it started; what does not end in time is killed."""
-        actors = [*self._rollout.actors, *self._verifier.actors]
-        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in actors]
+        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in self.engines]
+        stops.append(self._verifiers.close(seconds))
         if self._group is not None:
             stops.append(self._group.close(seconds))
-        await asyncio.wait([asyncio.ensure_future(stop) for stop in stops], timeout=seconds)
-        for actor in (*actors, *self._teachers):
+        ended, late = await asyncio.wait(
+            [asyncio.ensure_future(stop) for stop in stops], timeout=seconds
+        )
+        # An actor that is gone, or never began, cannot be asked to stop: that is no error here.
+        await asyncio.gather(*ended, return_exceptions=True)
+        await abandon(late)
+        for actor in (*self.engines, *self._teachers):
             ray.kill(actor)
 
 

@@ -15,8 +15,11 @@ together they are all that a replay needs. Arrays come back bit for bit.
 | `finish_reason`      | string          | stop, length or abort                                |
 | `version`            | int64           | policy version that sampled it                       |
 | `engine_logprobs`    | list<float32>   | [T] of the rollout engine (nats)                     |
-| `teacher_logprobs`   | list<float32>?  | [T] under the privileged prompt                      |
-| `student_logprobs`   | list<float32>?  | [T] of the learner                                   |
+| `teacher_logprobs`   | list<float32>?  | [T] of the teacher; NaN where it had no context      |
+| `contrast_logprobs`  | list<float32>?  | [T] of the teacher, under wrong answers              |
+| `top_ids`            | list<int32>?    | [T x K] the teacher's likeliest tokens at each place |
+| `top_logprobs`       | list<float32>?  | [T x K] and their log-probs                          |
+| `student_logprobs`   | list<float32>?  | [T] of the learner; NaN where it was not asked       |
 | `credit`             | list<float32>?  | [T] token advantages = advantage x token weight      |
 | `token_weights`      | list<float32>?  | [T] credit / advantage; 1 where the advantage is 0   |
 | `span_mask`          | list<bool>?     | [T] tokens whose credit evidence may move            |
@@ -36,7 +39,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +48,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from trainer.batch import assemble, learnable
-from trainer.records import Batch, Group, Privileged, Rollout, Task
+from trainer.batch import learnable
+from trainer.records import Group, Privileged, Rollout, Task
 from verifiers.verdict import Verdict
 
 _FLOATS = pa.list_(pa.float32())
@@ -64,6 +67,9 @@ SCHEMA = pa.schema(
         ("version", pa.int64()),
         ("engine_logprobs", _FLOATS),
         ("teacher_logprobs", _FLOATS),
+        ("contrast_logprobs", _FLOATS),
+        ("top_ids", pa.list_(pa.int32())),
+        ("top_logprobs", _FLOATS),
         ("student_logprobs", _FLOATS),
         ("credit", _FLOATS),
         ("token_weights", _FLOATS),
@@ -78,7 +84,15 @@ SCHEMA = pa.schema(
     ]
 )
 JOB_FILE = "job.json"
-_PER_TOKEN = ("teacher_logprobs", "student_logprobs", "credit", "span_mask")
+_PER_TOKEN = (
+    "teacher_logprobs",
+    "contrast_logprobs",
+    "top_ids",
+    "top_logprobs",
+    "student_logprobs",
+    "credit",
+    "span_mask",
+)
 
 
 class TraceError(ValueError):
@@ -90,12 +104,16 @@ class StepTrace:
     """One step as it happened.
 
     The arrays are flat over the completion tokens of the batch, C of them, in its order
-    (`trainer.batch.learnable(groups)`); `teacher_prompt_lengths` is int32[S].
+    (`trainer.batch.learnable(groups)`), [C, K] for the teacher's likeliest tokens;
+    `teacher_prompt_lengths` is int32[S], 0 where the teacher had no context.
     """
 
     step: int
     groups: tuple[Group, ...]
     teacher_logprobs: NDArray[np.float32] | None = None
+    contrast_logprobs: NDArray[np.float32] | None = None
+    top_ids: NDArray[np.int32] | None = None
+    top_logprobs: NDArray[np.float32] | None = None
     student_logprobs: NDArray[np.float32] | None = None
     credit: NDArray[np.float32] | None = None
     span_mask: NDArray[np.bool_] | None = None
@@ -177,26 +195,25 @@ def read_step(path: str | Path) -> StepTrace:
             return None
         return np.concatenate([row[name] for row in inside]).astype(dtype)
 
+    def wide(name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
+        values = flat(name, dtype)
+        tokens = sum(len(row["completion_ids"]) for row in inside)
+        return None if values is None else values.reshape(tokens, -1)
+
     lengths = [row["teacher_prompt_length"] for row in inside]
     return StepTrace(
         step=rows[0]["step"],
         groups=groups,
         teacher_logprobs=flat("teacher_logprobs", np.float32),
+        contrast_logprobs=flat("contrast_logprobs", np.float32),
+        top_ids=wide("top_ids", np.int32),
+        top_logprobs=wide("top_logprobs", np.float32),
         student_logprobs=flat("student_logprobs", np.float32),
         credit=flat("credit", np.float32),
         span_mask=flat("span_mask", np.bool_),
         teacher_prompt_lengths=None
         if not lengths or None in lengths
         else np.array(lengths, dtype=np.int32),
-    )
-
-
-def to_batch(trace: StepTrace) -> Batch:
-    """The batch the learner was given at that step."""
-    return replace(
-        assemble(trace.groups),
-        teacher_logprobs=trace.teacher_logprobs,
-        span_mask=trace.span_mask,
     )
 
 
@@ -208,7 +225,7 @@ def _rows(trace: StepTrace) -> list[dict[str, Any]]:
         array: NDArray[Any] | None = getattr(trace, name)
         if array is None:
             continue
-        if array.shape != (int(ends[-1]) if where else 0,):
+        if len(array) != (int(ends[-1]) if where else 0):
             raise TraceError(
                 f"{name} has shape {array.shape} for {ends[-1] if where else 0} completion tokens"
             )
@@ -242,7 +259,7 @@ def _rows(trace: StepTrace) -> list[dict[str, Any]]:
             }
             index = sequence.get((g, r))
             if index is not None:
-                row |= {name: arrays[index] for name, arrays in per_token.items()}
+                row |= {name: arrays[index].ravel() for name, arrays in per_token.items()}
                 if "credit" in row:
                     row["token_weights"] = _weights(row["credit"], group.advantages[r])
                 if lengths is not None:
@@ -292,6 +309,7 @@ def _group(rows: list[dict[str, Any]]) -> Group:
                 answer=privileged["answer"],
                 trace=privileged["trace"],
                 documents=tuple(privileged["documents"]),
+                document_ids=tuple(privileged.get("document_ids", ())),
             ),
         ),
         rollouts=tuple(

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.context_checks import missing_privileged
 from trainer.dataset import (
     SHOWN_PROBLEMS,
     TaskFileError,
     TaskOrder,
     load_tasks,
-    missing_privileged,
     split_by_length,
 )
 from trainer.records import Privileged, Task

@@ -62,6 +62,9 @@ class Bench:
     async def phase(self, name: str, step: int) -> None:
         self.log.append(("phase", name, step))
 
+    async def sampled(self, step: int, sampled: Sampled) -> None:
+        self.log.append(("sampled", step, [group.rolled.task.id for group in sampled.groups]))
+
     async def learned(
         self,
         step: int,
@@ -146,7 +149,7 @@ def test_held_out_tasks_are_judged_before_the_first_and_after_the_last_step() ->
 
 def test_the_teacher_scores_only_for_rlsd_and_is_synced_every_so_many_steps() -> None:
     bench = Bench()
-    run(job(algorithm={"kind": "rlsd", "teacher_sync_every": 2}), bench)
+    run(job(algorithm={"kind": "rlsd", "teacher": {"synced": 2}}), bench)
     published = [entry[1:] for entry in bench.log if entry[0] == "publish"]
     assert published == [(0, True), (1, False), (2, True), (3, False), (4, True)]
     assert ("learn", 0, "evidence") in bench.log

@@ -12,18 +12,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from trainer.batch import assemble, split
+from trainer.context_checks import unfilled
 from trainer.privileged import (
-    PrivilegedError,
     PromptError,
-    check_privileged,
+    TeacherView,
     privileged_turn,
     student_prompt,
     teacher_messages,
     teacher_prompt,
-    unfilled,
 )
 from trainer.records import Group, Privileged, Rollout, Task
 from trainer.spec import PrivilegedSpec
+from trainer.templates import PrivilegedError, check_privileged
 from verifiers.verdict import Verdict
 
 OPEN = (
@@ -133,7 +133,11 @@ def test_text_is_not_escaped_for_html() -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ answr }}", "names answr; it may use answer, trace, documents"),
+        (
+            "{{ answr }}",
+            "names answr; with privileged.kind answer it may use answer, trace, documents",
+        ),
+        ("{{ sibling }}", "names sibling; with privileged.kind answer it may use"),
         ("{{ answer", "is not a Jinja template"),
         ("{% for %}", "is not a Jinja template"),
         ("{{ answer | shout }}", "is not a Jinja template: No filter named 'shout'"),
@@ -152,7 +156,7 @@ def test_a_template_that_nobody_would_read_is_refused() -> None:
         check_privileged(spec_of("none", template="{{ answer }}"))
 
 
-@pytest.mark.parametrize("kind", ["answer", "trace", "none"])
+@pytest.mark.parametrize("kind", ["answer", "trace", "documents", "sibling", "feedback", "none"])
 def test_the_defaults_are_good_templates(kind: Any) -> None:
     check_privileged(spec_of(kind))
 
@@ -182,3 +186,120 @@ def test_messages_a_chat_template_refuses_are_reported_by_task() -> None:
         student_prompt(two, STRICT)
     with pytest.raises(PromptError, match=r"task 't8'.*chat_template"):
         student_prompt(two, tokenizer(None))
+
+
+def rolled(text: str) -> Rollout:
+    ids = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
+    return Rollout(
+        student_prompt(FULL, PLAIN), ids, np.zeros(len(ids), np.float32), text, 0, "stop"
+    )
+
+
+RIGHT, WRONG = Verdict(1.0, "correct"), Verdict(0.0, "wrong", {"extracted": "13"})
+BROKEN = Verdict(None, "infra_error", {"reason": "worker died"})
+
+
+def group_views(kind: Any, group: list[tuple[str, Verdict]], **options: Any) -> list[str | None]:
+    view = TeacherView(spec_of(kind), PLAIN, **options)
+    prompts = view.of_group(FULL, [rolled(t) for t, _ in group], [v for _, v in group])
+    return [None if prompt is None else PLAIN.decode(prompt.ids) for prompt in prompts]
+
+
+def test_a_sibling_is_a_correct_rollout_that_is_not_the_completion_itself() -> None:
+    own = "[user]What is 3 x 4?[end][assistant]"
+    views = group_views("sibling", [("bad", WRONG), ("one", RIGHT), ("two", RIGHT)])
+    shown = ["one", "two", "one"]
+    for view, sibling in zip(views, shown, strict=True):
+        assert view is not None
+        assert f"A correct response is:\n{sibling}\n" in view
+        assert "The correct answer is: 12" in view
+        assert view != own
+
+
+def test_a_completion_without_a_sibling_has_no_view() -> None:
+    assert group_views("sibling", [("bad", WRONG), ("worse", WRONG)]) == [None, None]
+    bad, alone, broken = group_views("sibling", [("bad", WRONG), ("one", RIGHT), ("x", BROKEN)])
+    assert alone is None, "its own success is not a sibling's"
+    assert bad is not None
+    assert broken is not None
+
+
+def test_a_copy_of_the_completion_is_no_sibling() -> None:
+    assert group_views("sibling", [("one", RIGHT), ("one", RIGHT)]) == [None, None]
+
+
+def test_feedback_is_shown_to_what_failed_and_a_sibling_beside_it() -> None:
+    bad, one, broken = group_views("feedback", [("bad", WRONG), ("one", RIGHT), ("x", BROKEN)])
+    assert bad is not None
+    assert "verdict: wrong\nextracted: 13" in bad
+    assert "A correct response is:\none" in bad
+    assert one is None, "neither feedback nor another success"
+    assert broken is not None
+    assert "worker died" not in broken, "a fault of ours is no feedback"
+    (only,) = group_views("feedback", [("bad", WRONG)])
+    assert only is not None
+    assert "A correct response" not in only
+
+
+def test_kinds_of_the_task_give_every_rollout_the_same_prompt() -> None:
+    view = TeacherView(spec_of("trace"), PLAIN)
+    prompts = view.of_group(FULL, [rolled("a"), rolled("b")], [RIGHT, WRONG])
+    assert prompts[0] is prompts[1]
+    assert prompts[0] is not None
+    assert prompts[0].ids.tobytes() == teacher_prompt(FULL, PLAIN, spec_of("trace")).tobytes()
+
+
+LONG = task(answer="12", trace="BEGIN " + "x" * 5000 + " END")
+
+
+def test_what_does_not_fit_is_told_or_shortened_in_the_middle_and_counted() -> None:
+    whole = TeacherView(spec_of("trace"), PLAIN).of_task(LONG)
+    assert (whole.fits, whole.left_out) == (True, 0)
+    refused = TeacherView(spec_of("trace"), PLAIN, room=400).of_task(LONG)
+    assert not refused.fits
+    cut = TeacherView(spec_of("trace"), PLAIN, room=400, shorten=True).of_task(LONG)
+    assert cut.fits
+    assert 390 <= len(cut.ids) <= 400, "as much is kept as fits"
+    text = PLAIN.decode(cut.ids)
+    assert text.startswith("[user]What is 3 x 4?\n\nA correct response is:\nBEGIN xx")
+    assert text.endswith("xx END[end][assistant]")
+    assert f"[... {cut.left_out} characters left out ...]" in text
+    assert cut.left_out + text.count("x") - "What is 3 x 4?".count("x") == 5000
+
+
+def test_a_budget_bounds_what_the_turn_adds_to_the_prompt() -> None:
+    spec = PrivilegedSpec(kind="trace", max_tokens=200)
+    added = len(TeacherView(spec, PLAIN, shorten=True).of_task(LONG).ids)
+    assert 190 <= added - len(student_prompt(LONG, PLAIN)) <= 200
+
+
+def test_what_does_not_fit_even_shortened_is_told() -> None:
+    view = TeacherView(spec_of("trace"), PLAIN, room=60, shorten=True)
+    assert not view.of_task(LONG).fits
+    assert not TeacherView(spec_of("none"), PLAIN, room=10, shorten=True).of_task(FULL).fits
+
+
+def test_a_sibling_that_does_not_fit_gives_no_view_unless_shortened() -> None:
+    group = [("bad", WRONG), ("y" * 2000, RIGHT)]
+    assert group_views("sibling", group, room=500) == [None, None]
+    short, _ = group_views("sibling", group, room=500, shorten=True)
+    assert short is not None
+    assert "characters left out" in short
+
+
+def test_images_stay_in_the_teachers_view_and_the_turn_is_a_text_part() -> None:
+    image = {"type": "image_url", "image_url": {"url": "file:///a.png"}}
+    asked = {"role": "user", "content": [image, {"type": "text", "text": "What is it?"}]}
+    one = Task("t", (asked,), {}, Privileged(answer="a cat"))
+    (seen,) = teacher_messages(one, spec_of("answer"))
+    assert seen["content"] == [
+        *asked["content"],
+        {"type": "text", "text": "\n\nThe correct answer is: a cat"},
+    ]
+    assert len(asked["content"]) == 2, "the task itself is not changed"
+
+
+@pytest.mark.parametrize("template", ["", "  \n", "{% if answer is not defined %}hint{% endif %}"])
+def test_an_empty_hint_leaves_the_policys_own_view(template: str) -> None:
+    seen = teacher_prompt(FULL, PLAIN, spec_of("answer", template=template))
+    assert seen.tobytes() == student_prompt(FULL, PLAIN).tobytes()

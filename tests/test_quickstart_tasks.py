@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 
 from services.config import load_job
-from trainer.dataset import load_tasks, missing_privileged
+from trainer.context_checks import missing_privileged
+from trainer.dataset import load_tasks
 from trainer.records import Task
 from verifiers.judge import judge
 from verifiers.spec import parse_spec

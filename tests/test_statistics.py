@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.statistics import paired_difference, unpaired_difference, wilson
+from services.statistics import paired_difference, pass_at_k, unpaired_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,20 @@ def test_the_unpaired_gain_gives_the_published_interval() -> None:
 def test_the_unpaired_gain_stays_in_bounds(n: int, m: int, a: float, b: float) -> None:
     gain = unpaired_difference((round(a * n), n), (round(b * m), m))
     assert -1 <= gain["low"] <= gain["difference"] <= gain["high"] <= 1
+
+
+@given(
+    st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
+)
+def test_pass_at_k_is_the_share_of_all_draws_that_hold_a_correct_one(
+    case: tuple[int, int, int],
+) -> None:
+    n, correct, k = case
+    draws = list(combinations([True] * correct + [False] * (n - correct), k))
+    assert pass_at_k(n, correct, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+@pytest.mark.parametrize("case", [(3, 4, 1), (3, -1, 1), (3, 1, 0), (3, 1, 4)])
+def test_pass_at_k_of_impossible_counts_is_refused(case: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="drawn"):
+        pass_at_k(*case)

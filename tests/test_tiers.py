@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.config import JobSpec
-from services.pipeline import Judged, side_by_side
+from services.pipeline import Judged, Rolled, Sampled, side_by_side, train
 from services.tiers import RayTiers
 from services.traces import read_step, step_paths
 from tests.ray_cluster import local_ray
@@ -105,6 +105,8 @@ def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
     }
     assert metrics["grad_norm"] > 0
     assert metrics["canary_gap"] < 1e-3
+    assert metrics["leak_rise"] == 0.0, "the first step is what later ones are measured by"
+    assert (tmp_path / "job" / "traces" / "leakage.json").exists()
     assert metrics["engine_mismatch"] < 1e-3, "in float32 the engine's log-probs are the learner's"
 
     trained: Any = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
@@ -133,6 +135,58 @@ def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
         )
     )
     assert (np.sign(trace.credit) == sign).all()
+
+
+class Recorder:
+    """A journal that keeps what each step learned from."""
+
+    def __init__(self) -> None:
+        self.versions: list[set[int]] = []
+
+    async def phase(self, name: str, step: int) -> None: ...
+
+    async def sampled(self, step: int, sampled: Sampled) -> None: ...
+
+    async def learned(self, step: int, sampled: Sampled, metrics: Any, seconds: Any) -> None:
+        self.versions.append({group.rolled.version for group in sampled.groups})
+
+    async def evaluated(self, step: int, judged: Any) -> None: ...
+
+    async def saved(self, step: int, path: str) -> None: ...
+
+
+def test_groups_are_sampled_across_a_change_of_weights(cluster: None, tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    prompts = {task.id: student_prompt(task, tokenizer) for task in TASKS}
+    sampling = {"group_size": 4, "groups_per_step": 3, "max_tokens": 48, "max_staleness": 1}
+    spec = job(model, sampling=sampling, steps=4)
+    journal = Recorder()
+
+    async def run() -> list[int]:
+        tiers = RayTiers(spec, model, tmp_path / "job", prompts)
+        try:
+            await tiers.start()
+            await train(spec, tiers, TASKS, [], journal)
+            publishing = asyncio.create_task(tiers.publish(5, to_teacher=False))
+            asked: list[asyncio.Task[Rolled]] = []
+            while not publishing.done():
+                asked.append(asyncio.create_task(tiers.generate(TASKS[0], 4)))
+                await asyncio.sleep(0.01)
+            await publishing
+            return [group.version for group in await asyncio.gather(*asked)]
+        finally:
+            await tiers.stop()
+
+    versions = asyncio.run(run())
+
+    assert len(journal.versions) == 4
+    for step, sampled in enumerate(journal.versions):
+        assert sampled <= {step - 1, step}, "never older than max_staleness"
+    assert any(step - 1 in sampled for step, sampled in enumerate(journal.versions))
+    assert versions == sorted(versions)
+    assert set(versions) <= {4, 5}
+    assert 5 in versions, "a group that arrives during the change waits for the new weights"
 
 
 def test_a_worker_error_reaches_the_caller_with_its_reason(cluster: None, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.trace_batch import to_batch
 from services.traces import (
     StepTrace,
     TraceError,
@@ -19,7 +20,6 @@ from services.traces import (
     read_step,
     step_path,
     step_paths,
-    to_batch,
     write_job,
     write_step,
 )

@@ -15,6 +15,16 @@ from numpy.typing import NDArray
 
 from trainer.records import Batch, Group, Rollout
 
+PER_TOKEN = (
+    "engine_logprobs",
+    "teacher_logprobs",
+    "contrast_logprobs",
+    "top_ids",
+    "top_logprobs",
+    "span_mask",
+)
+"""Fields of a batch with one entry for each completion token."""
+
 
 class BatchError(ValueError):
     """Groups and per-token arrays that do not make a batch."""
@@ -34,12 +44,17 @@ def assemble(
     groups: Sequence[Group],
     teacher_logprobs: Sequence[NDArray[np.float32]] | None = None,
     span_mask: Sequence[NDArray[np.bool_]] | None = None,
+    *,
+    contrast_logprobs: Sequence[NDArray[np.float32]] | None = None,
+    top_ids: Sequence[NDArray[np.int32]] | None = None,
+    top_logprobs: Sequence[NDArray[np.float32]] | None = None,
+    taught: Sequence[bool] | None = None,
 ) -> Batch:
     """Lay the learnable rollouts of `groups` head to tail.
 
-    `teacher_logprobs` (float32[T]) and `span_mask` (bool[T]) have one array for each
-    sequence of `learnable(groups)`. Raises BatchError when there is none, when an array
-    does not fit its completion, or when an advantage or a log-prob is not finite.
+    Every argument has one entry for each sequence of `learnable(groups)`: arrays [T] over its
+    completion, [T, K] for the teacher's likeliest tokens. Raises BatchError when there is no
+    sequence, when an array does not fit its completion, or when a number is not finite.
     """
     where = learnable(groups)
     if not where:
@@ -54,6 +69,10 @@ def assemble(
         )
     prompts = [len(rollout.prompt_ids) for rollout in rollouts]
     completions = [len(rollout.completion_ids) for rollout in rollouts]
+
+    def flat(name: str, arrays: Sequence[NDArray[Any]] | None, dtype: type[np.generic]) -> Any:
+        return None if arrays is None else _flat(name, arrays, rollouts, dtype)
+
     return Batch(
         tokens=np.concatenate(
             [part for rollout in rollouts for part in (rollout.prompt_ids, rollout.completion_ids)]
@@ -61,11 +80,13 @@ def assemble(
         lengths=np.add(prompts, completions, dtype=np.int32),
         prompt_lengths=np.array(prompts, dtype=np.int32),
         advantages=advantages,
-        engine_logprobs=_flat("logprobs", [r.logprobs for r in rollouts], rollouts, np.float32),
-        teacher_logprobs=None
-        if teacher_logprobs is None
-        else _flat("teacher_logprobs", teacher_logprobs, rollouts, np.float32),
-        span_mask=None if span_mask is None else _flat("span_mask", span_mask, rollouts, np.bool_),
+        engine_logprobs=flat("logprobs", [r.logprobs for r in rollouts], np.float32),
+        teacher_logprobs=flat("teacher_logprobs", teacher_logprobs, np.float32),
+        contrast_logprobs=flat("contrast_logprobs", contrast_logprobs, np.float32),
+        top_ids=flat("top_ids", top_ids, np.int32),
+        top_logprobs=flat("top_logprobs", top_logprobs, np.float32),
+        taught=None if taught is None else np.asarray(taught, dtype=np.bool_),
+        span_mask=flat("span_mask", span_mask, np.bool_),
     )
 
 
@@ -74,8 +95,9 @@ def _flat(
 ) -> NDArray[Any]:
     if len(arrays) != len(rollouts):
         raise BatchError(f"{name}: {len(arrays)} arrays for {len(rollouts)} sequences")
+    width = np.shape(arrays[0])[1:]
     for index, (array, rollout) in enumerate(zip(arrays, rollouts, strict=True)):
-        if np.shape(array) != rollout.completion_ids.shape:
+        if np.shape(array) != (len(rollout.completion_ids), *width):
             raise BatchError(
                 f"{name}, sequence {index}: shape {np.shape(array)} for "
                 f"{len(rollout.completion_ids)} completion tokens"
@@ -84,6 +106,27 @@ def _flat(
     if not np.isfinite(flat).all():
         raise BatchError(f"{name}: {int((~np.isfinite(flat)).sum())} values are not finite")
     return flat
+
+
+def check(batch: Batch) -> None:
+    """Refuse a batch whose arrays do not fit each other or hold a non-finite number.
+
+    Raises BatchError with the field's name.
+    """
+    sequences, completions = len(batch.lengths), int(np.sum(batch.completion_lengths))
+    per_token = {name: getattr(batch, name) for name in PER_TOKEN}
+    for name in ("advantages", "taught"):
+        values = getattr(batch, name)
+        if values is not None and len(values) != sequences:
+            raise BatchError(f"{sequences} sequences, but {len(values)} {name}")
+    for name, values in per_token.items():
+        if values is not None and len(values) != completions:
+            raise BatchError(f"{completions} completion tokens, but {len(values)} {name}")
+    for name, values in {"advantages": batch.advantages, **per_token}.items():
+        if values is not None and not np.isfinite(values).all():
+            where = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+            place = ", ".join(str(index) for index in where)
+            raise BatchError(f"{name}[{place}] is {values[where]}: a batch must be finite")
 
 
 def split(flat: NDArray[Any], batch: Batch) -> list[NDArray[Any]]:

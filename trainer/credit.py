@@ -47,6 +47,37 @@ def group_advantages(
     return centred / (variance.sqrt() + STD_EPSILON)
 
 
+def overlong_penalty(lengths: Tensor, *, max_tokens: int, buffer: int) -> Tensor:
+    """What a completion of each length loses of its reward, in [-1, 0]; shape of `lengths`.
+
+        0 up to max_tokens - buffer;  then ((max_tokens - buffer) - length) / buffer;  at most -1
+
+    Source: soft overlong punishment, DAPO (arXiv 2503.14476), equation 13.
+    """
+    return ((max_tokens - buffer - lengths) / buffer).clamp(-1.0, 0.0)
+
+
+def reversed_evidence(advantages: Tensor, evidence: Tensor) -> Tensor:
+    """Evidence that praises what the teacher would not have said, in rewarded completions.
+
+    -evidence where A > 0, exactly 0 elsewhere: where the policy succeeds on a path of its own,
+    its own tokens did the work. Shapes broadcast. Source: RLRT (arXiv 2605.10781).
+    """
+    return torch.where(advantages > 0, -evidence, torch.zeros_like(evidence))
+
+
+def marginal_logprobs(logprobs: Tensor, known: Tensor | None = None) -> Tensor:
+    """Log of the mean probability over several views: [C, K] -> [C], in nats.
+
+        log((1 / K) * sum_k exp(logprobs_k))
+
+    `known` bool[C, K] says which views a token has; one at least. The negative branch of
+    RLCSD (arXiv 2606.11709): the mean over several wrong answers hides how each is wrong.
+    """
+    kept = torch.ones_like(logprobs, dtype=torch.bool) if known is None else known
+    return torch.where(kept, logprobs, -torch.inf).logsumexp(-1) - kept.sum(-1).log()
+
+
 def token_weights(
     advantages: Tensor,
     evidence: Tensor,
@@ -70,6 +101,14 @@ def token_weights(
     weights = torch.exp(torch.sign(advantages) * evidence).clamp(1 - clip, 1 + clip)
     # The paper's (1 - mix) + mix * w, arranged so that w == 1 gives 1 in any precision.
     factors = 1 + mix * (weights - 1)
+    return limited(factors, advantages, negative_only=negative_only, span_mask=span_mask)
+
+
+def limited(
+    factors: Tensor, advantages: Tensor, *, negative_only: bool, span_mask: Tensor | None
+) -> Tensor:
+    """The factors where credit may move, 1 elsewhere: A >= 0 with `negative_only`, and outside
+    `span_mask`. Shapes broadcast."""
     if negative_only:
         factors = torch.where(advantages < 0, factors, torch.ones_like(factors))
     if span_mask is not None:

@@ -5,10 +5,13 @@ A row is one task:
     {"id": "t1",
      "messages": [{"role": "user", "content": "What is 3 x 4?"}],
      "verifier": {"kind": "math", "answer": "12"},
-     "privileged": {"answer": "12", "trace": "3 x 4 = 12", "documents": ["..."]}}
+     "privileged": {"answer": "12", "trace": "3 x 4 = 12",
+                    "documents": ["..."], "document_ids": ["manual/pumps.md"]}}
 
 `verifier` is a spec of `verifiers.spec`. `id` (then `<file stem>-<line>`) and everything
-privileged may be absent; `"prompt": "..."` stands for one user message. In Parquet these
+privileged may be absent; `"prompt": "..."` stands for one user message, and content may be
+a list of `text` and `image_url` parts. Rows of verl and EasyR1 are read as they are
+(`trainer.verl_rows`). In Parquet these
 values are structs or JSON text; a struct cannot tell null from absent, so what may hold
 null (a JSON Schema, say) is written as JSON text.
 
@@ -22,26 +25,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
 
 from trainer import parquet
-from trainer.records import Privileged, Task
-from verifiers.spec import SpecError, parse_spec
+from trainer.records import Task
+from trainer.rows import Malformed, read_row, shown
 
 SHOWN_PROBLEMS = 20
-_VALUE_SHOWN = 60
-
-Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +65,6 @@ class TaskFileError(ValueError):
         return type(self), (self.problems,)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Message(_Strict):
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str
-
-
-class _Privileged(_Strict):
-    answer: Text | None = None
-    trace: Text | None = None
-    documents: list[Text] = Field(default_factory=list[str])
-
-
-class _Row(_Strict):
-    id: Text | None = None
-    messages: list[_Message] | None = Field(None, min_length=1)
-    prompt: Text | None = None
-    verifier: dict[str, Any]
-    privileged: _Privileged = Field(default_factory=_Privileged)
-
-    @model_validator(mode="after")
-    def _one_prompt(self) -> _Row:
-        if (self.messages is None) == (self.prompt is None):
-            raise ValueError("a task has either `messages` or `prompt`, and not both")
-        if self.messages and self.messages[-1].role == "assistant":
-            raise ValueError("`messages` end with the assistant: nothing is left to sample")
-        return self
-
-
 def load_tasks(path: str | Path) -> list[Task]:
     """Read every task of a `.jsonl` or `.parquet` file, in the order of the file.
 
@@ -122,8 +83,8 @@ def load_tasks(path: str | Path) -> list[Task]:
     try:
         for line, row in readers[path.suffix](path):
             rows += 1
-            found = row if isinstance(row, _Malformed) else _task(row, f"{path.stem}-{line}")
-            if isinstance(found, _Malformed):
+            found = row if isinstance(row, Malformed) else read_row(row, f"{path.stem}-{line}")
+            if isinstance(found, Malformed):
                 problems += [TaskProblem(str(path), line, *problem) for problem in found.problems]
                 continue
             if found.id in line_of:
@@ -146,96 +107,33 @@ def load_tasks(path: str | Path) -> list[Task]:
     return tasks
 
 
-@dataclass(frozen=True, slots=True)
-class _Malformed:
-    """Problems of one row, as (field, message)."""
-
-    problems: tuple[tuple[str | None, str], ...]
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Malformed]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Malformed]]:
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
             yield number, _json_object(raw)
 
 
-def _json_object(raw: bytes) -> Mapping[str, Any] | _Malformed:
+def _json_object(raw: bytes) -> Mapping[str, Any] | Malformed:
     try:
         value = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return _Malformed(((None, f"is not UTF-8: {error.reason} at byte {error.start + 1}"),))
+        return Malformed(((None, f"is not UTF-8: {error.reason} at byte {error.start + 1}"),))
     except json.JSONDecodeError as error:
         reason = f"is not JSON: {error.msg} at column {error.colno}" if raw.strip() else "is blank"
-        return _Malformed(((None, reason),))
+        return Malformed(((None, reason),))
     except RecursionError:
-        return _Malformed(((None, "is nested too deeply"),))
+        return Malformed(((None, "is nested too deeply"),))
     if not isinstance(value, dict):
-        return _Malformed(((None, f"is {_shown(value)}; a task is a JSON object"),))
+        return Malformed(((None, f"is {shown(value)}; a task is a JSON object"),))
     return cast("dict[str, Any]", value)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Malformed]]:
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Malformed]]:
     for number, row in enumerate(parquet.rows(path), start=1):
         if isinstance(row, parquet.CellError):
-            yield number, _Malformed(((row.column, str(row)),))
+            yield number, Malformed(((row.column, str(row)),))
         else:
             yield number, row
-
-
-def _task(row: Mapping[str, Any], default_id: str) -> Task | _Malformed:
-    problems: list[tuple[str | None, str]] = []
-    parsed: _Row | None = None
-    try:
-        parsed = _Row.model_validate(row)
-    except ValidationError as error:
-        for item in error.errors(include_url=False, include_context=False):
-            field = ".".join(str(part) for part in item["loc"]) or None
-            message = item["msg"].removeprefix("Value error, ")
-            if field and item["type"] not in ("missing", "extra_forbidden"):
-                message = f"{message}, not {_shown(item['input'])}"
-            problems.append((field, message))
-    verifier = row.get("verifier")
-    if isinstance(verifier, dict):
-        try:
-            parse_spec(cast("dict[str, Any]", verifier))
-        except SpecError as error:
-            problems.append(("verifier", str(error)))
-    if parsed is None or problems:
-        return _Malformed(tuple(problems))
-    messages = parsed.messages or [_Message(role="user", content=parsed.prompt or "")]
-    return Task(
-        id=parsed.id or default_id,
-        messages=tuple({"role": m.role, "content": m.content} for m in messages),
-        verifier=parsed.verifier,
-        privileged=Privileged(
-            answer=parsed.privileged.answer,
-            trace=parsed.privileged.trace,
-            documents=tuple(parsed.privileged.documents),
-        ),
-    )
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}..."
-
-
-def missing_privileged(
-    tasks: Iterable[Task], kind: Literal["answer", "trace", "none"], file: str = "tasks"
-) -> list[TaskProblem]:
-    """The tasks that lack the field a teacher of `kind` is shown, by id. `none` needs nothing."""
-    if kind == "none":
-        return []
-    return [
-        TaskProblem(
-            file,
-            None,
-            f"privileged.{kind}",
-            f"task {task.id!r} has none, and privileged.kind {kind} shows it to the teacher",
-        )
-        for task in tasks
-        if getattr(task.privileged, kind) is None
-    ]
 
 
 def split_by_length(

@@ -1,8 +1,9 @@
-"""Log-probabilities of sampled tokens without [tokens, vocabulary] logits.
+"""Log-probabilities of tokens without [tokens, vocabulary] logits.
 
-Hidden states in, log-probs and entropies out. The vocabulary projection runs over chunks of
-tokens and is computed again in the backward pass, so that at most one chunk of logits is
-alive at any time. Knows nothing of models, sequences or losses.
+Hidden states in, log-probs and entropies out: of the sampled tokens, of K candidates for each
+place, or of the K likeliest. The vocabulary projection runs over chunks of tokens and is
+computed again in the backward pass, so that at most one chunk of logits is alive at any
+time. Knows nothing of models, sequences or losses.
 """
 
 from __future__ import annotations
@@ -22,16 +23,21 @@ def chunk_tokens(vocabulary: int, budget: int = CHUNK_BYTES) -> int:
     return max(1, budget // (4 * vocabulary))
 
 
+def wide_dtype(values: Tensor) -> torch.dtype:
+    """The type that logits are normalised in: float32, or float64 for a float64 model."""
+    return torch.promote_types(values.dtype, torch.float32)
+
+
 class _Chunks:
     """Logits of a few tokens at a time, in buffers that are used again for every chunk."""
 
     def __init__(self, head: Tensor, bias: Tensor | None, temperature: float, size: int) -> None:
         self.head, self.bias, self.temperature = head, bias, temperature
         self.raw = torch.empty(size, len(head), dtype=head.dtype, device=head.device)
-        self.wide = torch.empty(size, len(head), dtype=torch.float32, device=head.device)
+        self.wide = torch.empty(size, len(head), dtype=wide_dtype(head), device=head.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """float32[tokens, V]: hidden @ head.T / temperature; valid until the next call."""
+        """[tokens, V] in the wide type: hidden @ head.T / temperature; valid until the next call."""
         raw, wide = self.raw[: len(hidden)], self.wide[: len(hidden)]
         torch.mm(hidden, self.head.t(), out=raw)
         wide.copy_(raw)
@@ -41,7 +47,7 @@ class _Chunks:
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """log softmax(hidden @ head.T / temperature)[target], with its entropy, chunk by chunk."""
+    """log softmax(hidden @ head.T / temperature)[targets], with its entropy, chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -54,9 +60,9 @@ class _TokenLogprobs(torch.autograd.Function):
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         count = len(targets)
-        logprobs = torch.empty(count, dtype=torch.float32, device=hidden.device)
-        normalisers = torch.empty_like(logprobs)
-        entropies = torch.empty_like(logprobs)
+        logprobs = torch.empty(targets.shape, dtype=wide_dtype(head), device=hidden.device)
+        normalisers = torch.empty(count, dtype=logprobs.dtype, device=hidden.device)
+        entropies = torch.empty_like(normalisers)
         chunks = _Chunks(head, bias, temperature, min(chunk, count))
         exponentials = torch.empty_like(chunks.wide)
         for start in range(0, count, chunk):
@@ -64,10 +70,10 @@ class _TokenLogprobs(torch.autograd.Function):
             logits = chunks.logits(hidden[part])
             highest = logits.amax(-1, keepdim=True)
             logits.sub_(highest)
-            chosen = logits.gather(-1, targets[part, None]).squeeze(-1)
+            chosen = logits.gather(-1, targets[part])
             powers = torch.exp(logits, out=exponentials[: len(logits)])
             total = powers.sum(-1)
-            logprobs[part] = chosen - total.log()
+            logprobs[part] = chosen - total.log()[:, None]
             entropies[part] = total.log() - powers.mul_(logits).sum(-1) / total
             normalisers[part] = highest.squeeze(-1) + total.log()
         ctx.save_for_backward(hidden, head, bias, targets, normalisers)
@@ -81,17 +87,17 @@ class _TokenLogprobs(torch.autograd.Function):
         grad_logprobs: Tensor = grad_outputs[0]
         hidden, head, bias, targets, normalisers = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden)
-        grad_head = torch.zeros_like(head, dtype=torch.float32)
+        grad_head = torch.zeros_like(head, dtype=wide_dtype(head))
         product = torch.empty_like(head)
-        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=wide_dtype(bias))
         chunks = _Chunks(head, bias, ctx.temperature, min(ctx.chunk, len(targets)))
         for start in range(0, len(targets), ctx.chunk):
             part = slice(start, start + ctx.chunk)
             logits = chunks.logits(hidden[part])
-            slope = grad_logprobs[part, None] / ctx.temperature
+            slope = grad_logprobs[part] / ctx.temperature
             # d logprob / d logit = (one-hot - probability) / temperature
-            grad_logits = logits.sub_(normalisers[part, None]).exp_().mul_(-slope)
-            grad_logits.scatter_add_(-1, targets[part, None], slope)
+            grad_logits = logits.sub_(normalisers[part, None]).exp_().mul_(-slope.sum(-1, True))
+            grad_logits.scatter_add_(-1, targets[part], slope)
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(0)
             narrow = chunks.raw[: len(logits)].copy_(grad_logits)
@@ -116,14 +122,50 @@ def token_logprobs(
     bias: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs (nats) of the target tokens and entropies of their distributions, float32[C] each.
+    """Log-probs (nats) of the target tokens, float32 in the shape of `targets`, and entropies
+    of their distributions, float32[C].
 
-    hidden   [C, H]  the state that predicts each target      targets  int64[C]
-    head     [V, H]  the vocabulary projection                bias     [V] or None
+    hidden   [C, H]  the state that predicts each place      targets  int64[C] or int64[C, K]
+    head     [V, H]  the vocabulary projection               bias     [V] or None
     chunk            tokens whose logits exist at a time; by default 64 MiB of logits
 
-    The distribution is softmax(hidden @ head.T / temperature), normalised in float32.
-    Gradients flow to hidden, head and bias through the log-probs; entropies are for reading.
+    The distribution is softmax(hidden @ head.T / temperature), normalised in float32 (a
+    float64 model's in float64). Gradients flow to hidden, head and bias through the log-probs;
+    entropies are for reading.
     """
     size = chunk_tokens(len(head)) if chunk is None else chunk
-    return _TokenLogprobs.apply(hidden, head, bias, targets, temperature, size)
+    columns = targets if targets.ndim == 2 else targets[:, None]
+    logprobs, entropies = _TokenLogprobs.apply(hidden, head, bias, columns, temperature, size)
+    return (logprobs if targets.ndim == 2 else logprobs.squeeze(-1)), entropies
+
+
+@torch.no_grad()
+def likeliest(
+    hidden: Tensor,
+    head: Tensor,
+    k: int,
+    *,
+    temperature: float = 1.0,
+    bias: Tensor | None = None,
+    chunk: int | None = None,
+    vocabulary: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The k likeliest tokens of each distribution, int64[C, k], and their log-probs, float32[C, k].
+
+    Arguments as in `token_logprobs`; `k` may exceed the vocabulary, which is then given
+    whole. Only the first `vocabulary` tokens are chosen from (all by default): a model may
+    pad its projection beyond the tokens there are. Without gradients.
+    """
+    size = chunk_tokens(len(head)) if chunk is None else chunk
+    choice = len(head) if vocabulary is None else vocabulary
+    width, count = min(k, choice), len(hidden)
+    ids = torch.empty(count, width, dtype=torch.int64, device=hidden.device)
+    logprobs = torch.empty(count, width, dtype=wide_dtype(head), device=hidden.device)
+    chunks = _Chunks(head, bias, temperature, min(size, count))
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        logits = chunks.logits(hidden[part])
+        found = logits[:, :choice].topk(width, dim=-1)
+        ids[part] = found.indices
+        logprobs[part] = found.values - logits.logsumexp(-1, keepdim=True)
+    return ids, logprobs

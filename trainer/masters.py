@@ -1,7 +1,7 @@
 """Float32 masters: what the optimizer sees of a policy that computes in fewer bits.
 
 Each gradient is added to its master's as soon as the backward pass has made it, in float32,
-and the low-precision one is freed at once. A float32 policy is its own master.
+and the low-precision one is freed at once. A policy of full precision is its own master.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Masters:
         self._parameters = dict(policy.module.named_parameters())
         self.weights: dict[str, Tensor] = {}
         for name, parameter in self._parameters.items():
-            if policy.dtype == torch.float32:
+            if policy.dtype == parameter.dtype:
                 self.weights[name] = parameter
             else:
                 self.weights[name] = parameter.detach().clone()

@@ -19,12 +19,16 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from trainer.logprobs import token_logprobs
+from trainer.logprobs import likeliest, token_logprobs
 from trainer.model_files import ModelError, looks_like_model
 from trainer.packing import Pack
 
-Dtype = Literal["bfloat16", "float32"]
-DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+Dtype = Literal["bfloat16", "float32", "float64"]
+DTYPES: dict[str, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
 ATTENTION = "strop_packed"
 
 SHORT = 512
@@ -204,13 +208,46 @@ class Policy:
         self.dtype = DTYPES[dtype]
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # A trainable policy starts from float32, so that its masters keep what bf16 would round.
-        module = _load(self.folder, torch.float32 if trainable else self.dtype)
+        widest = torch.promote_types(self.dtype, torch.float32)
+        module = _load(self.folder, widest if trainable else self.dtype)
         torch.nn.Module.to(module, self.device)
         self.module = module.eval().requires_grad_(trainable)
         self.head: torch.nn.Linear = module.get_output_embeddings()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def completion_logprobs(self, pack: Pack, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probs (nats) and entropies of the pack's completion tokens, float32[C] each."""
+    def completion_logprobs(
+        self, pack: Pack, temperature: float, candidates: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs (nats) of the pack's completion tokens and entropies at them, float32[C] each.
+
+        With `candidates` int64[C, K], K more tokens for each place, the log-probs are
+        [C, 1 + K]: the completion's own first.
+        """
+        targets = torch.from_numpy(pack.targets).to(self.device)
+        if candidates is not None:
+            targets = torch.cat([targets[:, None], candidates], dim=-1)
+        return token_logprobs(
+            self._hidden(pack),
+            self.head.weight,
+            targets,
+            temperature=temperature,
+            bias=self.head.bias,
+        )
+
+    def completion_likeliest(
+        self, pack: Pack, temperature: float, k: int, vocabulary: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `completion_logprobs` without entropies, and of the k likeliest tokens at each place.
+
+        Log-probs [C], ids int64[C, k] and their log-probs [C, k]; without gradients.
+        """
+        hidden, head = self._hidden(pack), self.head
+        targets = torch.from_numpy(pack.targets).to(self.device)
+        options: Any = {"temperature": temperature, "bias": head.bias}
+        sampled, _ = token_logprobs(hidden, head.weight, targets, **options)
+        return sampled, *likeliest(hidden, head.weight, k, vocabulary=vocabulary, **options)
+
+    def _hidden(self, pack: Pack) -> Tensor:
+        """[C, H]: the state that predicts each completion token."""
         device = self.device
         hidden = self.module.base_model(
             input_ids=torch.from_numpy(pack.tokens).to(device)[None],
@@ -218,13 +255,7 @@ class Policy:
             use_cache=False,
             layout=layout_of(pack, device),
         ).last_hidden_state[0]
-        return token_logprobs(
-            select(hidden, torch.from_numpy(pack.predictors).to(device)),
-            self.head.weight,
-            torch.from_numpy(pack.targets).to(device),
-            temperature=temperature,
-            bias=self.head.bias,
-        )
+        return select(hidden, torch.from_numpy(pack.predictors).to(device))
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and value of every weight, as the model folder names them; tied ones once."""

@@ -46,6 +46,30 @@ class Scorer:
             out[part.completions] = logprobs.cpu().numpy()
         return out
 
+    @torch.no_grad()
+    def score_likeliest(
+        self,
+        tokens: NDArray[np.int32],
+        lengths: NDArray[np.int32],
+        prompt_lengths: NDArray[np.int32],
+        *,
+        k: int,
+        vocabulary: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+        """As `score`, and the k likeliest of the first `vocabulary` tokens at each place.
+
+        float32[C], int32[C, k] and float32[C, k]. Raises ValueError as `score` does.
+        """
+        count, width = int(np.sum(lengths) - np.sum(prompt_lengths)), min(k, vocabulary)
+        out = np.zeros(count, dtype=np.float32)
+        ids = np.zeros((count, width), dtype=np.int32)
+        logprobs = np.zeros((count, width), dtype=np.float32)
+        for part in pack(tokens, lengths, prompt_lengths, budget=self.microbatch_tokens):
+            found = self.policy.completion_likeliest(part, self.temperature, k, vocabulary)
+            for stream, values in zip((out, ids, logprobs), found, strict=True):
+                stream[part.completions] = values.cpu().numpy()
+        return out, ids, logprobs
+
     def logprobs_of(self, token_ids: Iterable[int]) -> NDArray[np.float32]:
         """float32[n - 1]: log-probs of the 2nd to the last of n tokens, each after those before it.
 

@@ -1,4 +1,4 @@
-"""What a user may set about learning: algorithm, optimizer, privileged context.
+"""What a user may set about learning beside the algorithm: optimizer, privileged context.
 
 Pydantic models without torch, shared by the job spec above and the learner below.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from verifiers.patterns import PatternError, compile_pattern
 
 
 class Spec(BaseModel):
@@ -16,98 +18,73 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PolicyGradient(Spec):
-    """What every algorithm with a clipped surrogate shares."""
+PrivilegedKind = Literal["answer", "trace", "documents", "sibling", "feedback", "none"]
 
-    normalize_std: bool = Field(
-        default=True,
-        description="Divide the group-relative advantage by the group's standard deviation.",
-    )
-    aggregation: Literal["token_mean", "sequence_mean"] = Field(
-        default="token_mean",
-        description="Average the loss over all completion tokens of the batch, or over each "
-        "completion first and then over completions.",
-    )
-    clip_low: float = Field(
-        default=0.2,
-        gt=0,
-        lt=1,
-        description="Lower clip of the policy ratio: it may fall to 1 - clip_low.",
-    )
-    clip_high: float = Field(
-        default=0.28,
-        gt=0,
-        description="Upper clip of the policy ratio: it may rise to 1 + clip_high.",
-    )
-    importance_cap: float = Field(
-        default=2.0,
-        gt=0,
-        description="Cap of the truncated importance weight between learner and rollout engine.",
-    )
-
-
-class Grpo(PolicyGradient):
-    """GRPO: the group-relative advantage is the credit of every token (arXiv 2402.03300)."""
-
-    kind: Literal["grpo"] = Field(default="grpo", description="Group-relative policy optimization.")
-
-
-class Rlsd(PolicyGradient):
-    """RLSD: the verifier sets the direction, the teacher redistributes the magnitude.
-
-    Source: Self-Distilled RLVR (arXiv 2604.03128), Algorithm 1 and its defaults.
-    """
-
-    kind: Literal["rlsd"] = Field(
-        default="rlsd", description="RL with verifiable rewards, sharpened by self-distillation."
-    )
-    mix: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Share of the credit that evidence redistributes, at step 0.",
-    )
-    mix_decay_steps: int = Field(
-        default=50,
-        ge=0,
-        description="Steps over which `mix` falls linearly to 0; 0 keeps it constant.",
-    )
-    evidence_clip: float = Field(
-        default=0.2,
-        gt=0,
-        description="Evidence weights stay within [1 - evidence_clip, 1 + evidence_clip].",
-    )
-    teacher_sync_every: int = Field(
-        default=10,
-        ge=1,
-        description="Steps between two copies of the policy's weights to the teacher.",
-    )
-    negative_only: bool = Field(
-        default=False,
-        description="Redistribute credit only in completions with a negative advantage.",
-    )
-    span_tag: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
-        description="Redistribute credit only between <tag> and </tag> of this name, e.g. `think`.",
-    )
-
-
-AlgorithmSpec = Annotated[Grpo | Rlsd, Field(discriminator="kind")]
+GROUP_KINDS = ("sibling", "feedback")
+"""What such a teacher sees comes out of the group's own rollouts and verdicts."""
 
 
 class PrivilegedSpec(Spec):
     """How the teacher's prompt differs from the policy's."""
 
-    kind: Literal["answer", "trace", "none"] = Field(
+    kind: PrivilegedKind = Field(
         default="trace",
-        description="What the teacher sees: the task's answer, its worked trace, or nothing more.",
+        description="What the teacher sees: the task's `answer`, its worked `trace`, `documents` of "
+        "yours; a `sibling`, another rollout of the group that the verifier found correct; the "
+        "verifier's `feedback` on the completion, and a sibling where there is one; or nothing more.",
     )
     template: str | None = Field(
         default=None,
-        description="Jinja template of the extra chat turn, over `answer`, `trace` and "
-        "`documents`; the built-in one of the kind when absent.",
+        description="Jinja template of the extra chat turn, over `answer`, `trace`, `documents` "
+        "and, with those kinds, `sibling` and `feedback`; the built-in one of the kind when absent.",
     )
+    documents: str | None = Field(
+        default=None,
+        description="Folder or JSONL file of documents, for kind `documents`. A task names its own "
+        "by `document_ids`; for one that does not, BM25 finds passages by the words of its prompt.",
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=8,
+        description="Most tokens that the privileged turn may add to the prompt; by default what "
+        "`model.max_length` leaves beside the prompt and `sampling.max_tokens`.",
+    )
+
+    @model_validator(mode="after")
+    def _read(self) -> PrivilegedSpec:
+        if self.documents is not None and self.kind != "documents":
+            raise ValueError(
+                f"documents is set, but kind {self.kind} does not read them: set kind documents"
+            )
+        if self.max_tokens is not None and self.kind == "none":
+            raise ValueError("max_tokens is set, but kind none shows the teacher nothing")
+        return self
+
+
+class LeakageSpec(Spec):
+    """What counts as a leak of privileged context into completions."""
+
+    patterns: tuple[str, ...] = Field(
+        default=(),
+        description="RE2 patterns of phrases that refer to what only the teacher sees, beside the "
+        "built-in ones; upper and lower case are the same.",
+    )
+    alarm: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Warn when a leak rate stands this far above that of the first step.",
+    )
+
+    @field_validator("patterns")
+    @classmethod
+    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                compile_pattern(pattern, ignore_case=True)
+            except PatternError as error:
+                raise ValueError(f"{pattern!r}: {error}") from None
+        return patterns
 
 
 class OptimizerSpec(Spec):
@@ -116,8 +93,9 @@ class OptimizerSpec(Spec):
     learning_rate: float = Field(default=1e-6, gt=0, description="Peak learning rate.")
     warmup_steps: int = Field(default=0, ge=0, description="Steps of linear warm-up from 0.")
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of the second moment.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default=(0.9, 0.999), description="Decay of the first and of the second moment."
+    )
     max_grad_norm: float = Field(
         default=1.0, gt=0, description="Gradients are clipped to this norm."
     )

@@ -118,7 +118,8 @@ class PythonSpec(_Bounds):
     """A grading function of the user's, run inside the sandbox.
 
     `source` defines `grade(sample, item)`; `sample` is `{"output_text": ...}`, the text that
-    `extract` found, `item` the data below. It returns a number from 0 to 1.
+    `extract` found, with `output_json` when that is JSON; `item` is the data below. It returns
+    a number from 0 to 1.
     """
 
     kind: Literal["python"] = "python"

@@ -157,7 +157,7 @@ class Crew:
             how = f"took more than {PREPARE_S:g} s" if late else f"ended: {ending}"
             return self._fault(job, f"preparing the task {how}")
         if late:
-            evidence = {"limit": "wall", "seconds": max(self._deadline_s, job.needs.granted_s)}
+            evidence = {"limit": "wall", "seconds": self._wall_s(job)}
             self._settle(worker, Verdict(0.0, "timeout", evidence), ending)
         elif ending.out_of_cpu:
             evidence = {"limit": "cpu", "seconds": job.needs.cpu_s}
@@ -219,7 +219,10 @@ class Crew:
 
     def _set_clock(self, worker: _Worker, job: Job) -> None:
         worker.state, worker.started = "busy", time.monotonic()
-        worker.deadline = worker.started + max(self._deadline_s, job.needs.granted_s)
+        worker.deadline = worker.started + self._wall_s(job)
+
+    def _wall_s(self, job: Job) -> float:
+        return max(job.deadline_s or self._deadline_s, job.needs.granted_s)
 
     @staticmethod
     def _wait_for(worker: _Worker) -> None:

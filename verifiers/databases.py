@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from verifiers.spec import AnySpec, CompositeSpec, Part, SpecError
+from verifiers.spec import AnySpec, SpecError, located, plain
 from verifiers.sql_spec import SqlSpec
 
 FILE_ENGINES = ("sqlite", "duckdb")
@@ -36,32 +36,29 @@ class Databases:
 
     def located(self, spec: AnySpec) -> AnySpec:
         """The spec with every file by its real absolute path. Raises SpecError."""
-        if isinstance(spec, SqlSpec) and spec.engine in FILE_ENGINES:
-            return spec.model_copy(update={"database": self._locate(spec.database)})
-        if isinstance(spec, CompositeSpec):
-            gate = spec.gate if spec.gate is None else self.located(spec.gate)
-            parts = tuple(self._located(part) for part in spec.parts)
-            given = {"gate": gate} if gate is not None else {}
-            return spec.model_copy(update={"parts": parts, **given})
-        return spec
-
-    def _located(self, part: Part) -> Part:
-        return part.model_copy(update={"verifier": self.located(part.verifier)})
-
-    def _locate(self, path: str) -> str:
+        if not any(_names_a_file(leaf) for leaf in plain(spec)):
+            return spec
         if not self.folders:
             raise SpecError(
-                f"sql verifier: database: {path[:200]!r} cannot be read: no folder was named "
-                "in which databases lie (`strop verify --databases`, `WorkerPool(databases=...)`)"
+                "sql verifier: database: no folder was named in which databases may lie "
+                "(`strop verify --databases`, `WorkerPool(databases=...)`)"
             )
-        real = os.path.realpath(os.path.join(self.folders[0], path))
-        if any(os.path.commonpath((folder, real)) == folder for folder in self.folders):
-            return real
-        raise SpecError(
-            f"sql verifier: database: {path[:200]!r} lies outside {', '.join(self.folders)}, "
-            "the folders in which databases may lie (`strop verify --databases`, "
-            "`WorkerPool(databases=...)`)"
-        )
+        found = located(spec, self.folders[0])
+        for leaf in plain(found):
+            if isinstance(leaf, SqlSpec) and _names_a_file(leaf):
+                self._check(leaf.database)
+        return found
+
+    def _check(self, path: str) -> None:
+        if not any(os.path.commonpath((folder, path)) == folder for folder in self.folders):
+            raise SpecError(
+                f"sql verifier: database: {path[:200]!r} lies outside {', '.join(self.folders)}, "
+                "where databases may lie (`strop verify --databases`, `WorkerPool(databases=...)`)"
+            )
+
+
+def _names_a_file(spec: AnySpec) -> bool:
+    return isinstance(spec, SqlSpec) and spec.engine in FILE_ENGINES
 
 
 def here() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import resource
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -17,7 +18,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from verifiers.fuzz import Column, ForeignKey, Table
 from verifiers.resultset import Row, plain
 from verifiers.sql_session import (
     MAX_BYTES,
@@ -30,6 +30,7 @@ from verifiers.sql_session import (
     TooSlowError,
     UnavailableError,
 )
+from verifiers.sql_tables import Column, ForeignKey, Table
 
 duckdb: Any = import_module("duckdb")  # its types are partial
 
@@ -110,6 +111,7 @@ class DuckdbEngine:
     """A database file. Raises UnavailableError when it cannot be read."""
 
     dialect = "duckdb"
+    clock = staticmethod(time.thread_time)
 
     def __init__(self, path: str) -> None:
         _take_reserve()

@@ -1,8 +1,7 @@
 """What a gold query asks for, read from its syntax tree.
 
 How its rows are ordered and cut, which values its predicates compare with which columns,
-which columns it joins, and queries that differ from it in one place: what is needed to
-compare answers fairly and to make databases on which a wrong answer shows. Reads the gold
+which columns it joins: what is needed to compare answers fairly and to make databases on which a wrong answer shows. Reads the gold
 query alone, never a model's. Knows the names of tables and columns, runs nothing.
 """
 
@@ -13,11 +12,13 @@ query alone, never a model's. Knows the names of tables and columns, runs nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
+
+from verifiers.gold_mutants import mutants
 
 sqlglot: Any = import_module("sqlglot")
 exp: Any = sqlglot.exp
@@ -25,7 +26,6 @@ exp: Any = sqlglot.exp
 Place = tuple[str, str]
 """Table and column, in lower case."""
 
-MAX_MUTANTS = 48
 MAX_SIZE = 400
 
 
@@ -78,7 +78,7 @@ def read(sql: str, dialect: str, schema: Mapping[str, Sequence[str]]) -> GoldQue
         patterns=patterns,
         joined=joined,
         sizes=sizes,
-        mutants=tuple(_mutants(tree, dialect)),
+        mutants=tuple(mutants(tree, dialect)),
     )
 
 
@@ -95,10 +95,17 @@ class _Names:
     def __init__(self, tree: Any, schema: Mapping[str, Sequence[str]]) -> None:
         self.schema = schema
         self.aliases: dict[str, str] = {}
+        defined = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+        views = False
         for table in tree.find_all(exp.Table):
-            if table.name.lower() in schema:
-                self.aliases[table.alias_or_name.lower()] = table.name.lower()
-        self.tables = set(self.aliases.values())
+            bare, qualified = table.name.lower(), f"{table.db}.{table.name}".lower()
+            name = qualified if qualified in schema else bare
+            if name in schema:
+                self.aliases[table.alias_or_name.lower()] = name
+            elif bare not in defined:
+                views = True
+        # A view may read any table.
+        self.tables = set(schema) if views else set(self.aliases.values())
         self.expressions = {
             alias.alias.lower(): alias.this
             for alias in tree.find_all(exp.Alias)
@@ -238,85 +245,3 @@ def _position(key: Any, projections: Sequence[Any], aliases: Mapping[str, int]) 
     if isinstance(key, exp.Column) and not key.table:
         return aliases.get(key.name.lower())
     return next((n for n, p in enumerate(projections) if p.unalias() == key), None)
-
-
-_FLIPS: dict[Any, tuple[Any, ...]] = {
-    exp.GT: (exp.GTE, exp.LT),
-    exp.GTE: (exp.GT, exp.LT),
-    exp.LT: (exp.LTE, exp.GT),
-    exp.LTE: (exp.LT, exp.GT),
-    exp.EQ: (exp.NEQ, exp.GTE, exp.LTE),
-    exp.NEQ: (exp.EQ, exp.GT, exp.LT),
-    exp.And: (exp.Or,),
-    exp.Or: (exp.And,),
-    exp.Add: (exp.Sub,),
-    exp.Sub: (exp.Add,),
-    exp.Mul: (exp.Add,),
-    exp.Div: (exp.Mul,),
-    exp.Union: (exp.Except, exp.Intersect),
-    exp.Except: (exp.Intersect,),
-    exp.Intersect: (exp.Union,),
-}
-_AGGREGATES = (exp.Sum, exp.Avg, exp.Min, exp.Max)
-
-
-def _mutants(tree: Any, dialect: str) -> Iterator[str]:
-    original = tree.sql(dialect)
-    seen = {original}
-    nodes = list(tree.walk())
-    for index, node in enumerate(nodes):
-        for change in _changes(node):
-            if len(seen) > MAX_MUTANTS:
-                return
-            copy = tree.copy()
-            target = next(n for i, n in enumerate(copy.walk()) if i == index)
-            try:
-                changed = change(target)
-                sql = (changed if target is copy and changed is not None else copy).sql(dialect)
-            except (sqlglot.errors.SqlglotError, ValueError, AttributeError, TypeError):
-                continue  # a change that makes no sense here is no mutant
-            if sql not in seen:
-                seen.add(sql)
-                yield sql
-
-
-def _changes(node: Any) -> Iterator[Any]:
-    for other in _FLIPS.get(type(node), ()):
-        yield lambda n, other=other: n.replace(other(**n.args))
-    if isinstance(node, exp.And | exp.Or):
-        yield lambda n: n.replace(n.this)
-        yield lambda n: n.replace(n.expression)
-    if isinstance(node, exp.Literal) and not node.is_string and node.name.isdigit():
-        yield lambda n: n.replace(exp.Literal.number(int(n.name) + 1))
-        yield lambda n: n.replace(exp.Literal.number(max(0, int(n.name) - 1)))
-    if isinstance(node, _AGGREGATES):
-        for other in _AGGREGATES:
-            if not isinstance(node, other):
-                yield lambda n, other=other: n.replace(other(this=n.this))
-    if isinstance(node, exp.Count):
-        if isinstance(node.this, exp.Distinct):
-            yield lambda n: n.set("this", n.this.expressions[0])
-        elif isinstance(node.this, exp.Star):
-            columns = node.root().find_all(exp.Column)
-            for name in dict.fromkeys(column.sql() for column in columns):
-                yield lambda n, name=name: n.set("this", sqlglot.parse_one(name))
-        else:
-            yield lambda n: n.set("this", exp.Distinct(expressions=[n.this]))
-            yield lambda n: n.set("this", exp.Star())
-    if isinstance(node, exp.Select):
-        yield lambda n: n.set("distinct", None if n.args.get("distinct") else exp.Distinct())
-        for clause in ("where", "having"):
-            if node.args.get(clause):
-                yield lambda n, clause=clause: n.set(clause, None)
-    if isinstance(node, exp.Join) and node.args.get("kind") != "CROSS":
-        yield lambda n: n.set("side", None if n.args.get("side") else "LEFT")
-    if isinstance(node, exp.Ordered):
-        yield lambda n: n.set("desc", not n.args.get("desc"))
-    if isinstance(node, exp.Union):
-        yield lambda n: n.set("distinct", not n.args.get("distinct"))
-    if isinstance(node, exp.Not):
-        yield lambda n: n.replace(n.this)
-    if isinstance(node, exp.Is):
-        yield lambda n: n.replace(exp.Not(this=n.copy()))
-    if isinstance(node, exp.Like):
-        yield lambda n: n.replace(exp.EQ(this=n.this, expression=n.expression))

@@ -26,6 +26,8 @@ class Job:
     spec: str
     needs: Needs
     completion: str
+    deadline_s: float | None = None
+    """Wall seconds that the caller grants instead of the pool."""
     future: Future[Verdict] = field(default_factory=lambda: Future[Verdict]())
     faults: int = 0
     """Attempts that failed by our fault."""

@@ -10,10 +10,32 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from verifiers import choice, code, composite, math, python, remote, schema, sql, text
+from verifiers import (
+    choice,
+    code,
+    composite,
+    math,
+    multi,
+    python,
+    remote,
+    schema,
+    similarity,
+    sql,
+    string_check,
+    text,
+)
 from verifiers.code_spec import CodeSpec, PythonSpec
+from verifiers.grader_specs import StringCheckSpec, TextSimilaritySpec
 from verifiers.remote_spec import RemoteSpec
-from verifiers.spec import AnySpec, ChoiceSpec, CompositeSpec, MathSpec, SchemaSpec, TextSpec
+from verifiers.spec import (
+    AnySpec,
+    ChoiceSpec,
+    CompositeSpec,
+    MathSpec,
+    MultiSpec,
+    SchemaSpec,
+    TextSpec,
+)
 from verifiers.sql_session import UnavailableError
 from verifiers.sql_spec import SqlSpec
 from verifiers.verdict import Verdict
@@ -41,6 +63,11 @@ def prepare(spec: AnySpec) -> None:
     if isinstance(spec, CompositeSpec):
         for verifier in spec.verifiers:
             prepare(verifier)
+    if isinstance(spec, MultiSpec):
+        for verifier in spec.graders.values():
+            prepare(verifier)
+    if isinstance(spec, TextSimilaritySpec):
+        similarity.prepare()
     if isinstance(spec, SqlSpec):
         with suppress(UnavailableError):  # the judge will say so
             sql.prepare(spec)
@@ -69,3 +96,9 @@ def _judge(spec: AnySpec, completion: str) -> Verdict:
             return sql.judge(spec, completion)
         case PythonSpec():
             return python.judge(spec, completion)
+        case StringCheckSpec():
+            return string_check.judge(spec, completion)
+        case TextSimilaritySpec():
+            return similarity.judge(spec, completion)
+        case MultiSpec():
+            return multi.judge(spec, completion, _judge)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from verifiers import answers
-from verifiers.answers import Answer, Name, Parts, ProseError, Scalar
+from verifiers import answers, reading
+from verifiers.answers import Answer, Name, Parts, Scalar
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extraction, ExtractionError, extract
 from verifiers.notation import normalize
+from verifiers.reading import ProseError
 from verifiers.spec import MathSpec
 from verifiers.verdict import Verdict, clip
 
@@ -70,7 +71,7 @@ def final_answer(gold: Answer, extraction: Extraction) -> Answer:
 def read_gold(text: str) -> Answer:
     """The gold answer; words that form a sentence are compared as words."""
     try:
-        return answers.read(text)
+        return reading.read(text)
     except ProseError:
         return Name(normalize(text))
     except TooLargeError:
@@ -95,7 +96,7 @@ def _read(gold: Answer, text: str, extraction: Extraction) -> Answer:
     if extraction.where == "phrase":
         return _read_phrase(gold, text)
     try:
-        return answers.read(text)
+        return reading.read(text)
     except ProseError:
         return Name(normalize(text))
     except TooLargeError:
@@ -109,7 +110,7 @@ def _read_phrase(gold: Answer, phrase: str) -> Answer:
     head = _AFTERTHOUGHT.split(phrase, maxsplit=1)[0]
     for text in dict.fromkeys((phrase, head)):
         try:
-            return answers.read(text)
+            return reading.read(text)
         except (ProseError, UnreadableError):
             continue
     if isinstance(gold, Name):
@@ -121,14 +122,14 @@ def _read_phrase(gold: Answer, phrase: str) -> Answer:
         raise HedgeError("several numbers where one answer was expected")
     if not numbers:
         raise ExtractionError("no answer in the sentence")
-    return answers.read(numbers[0])
+    return reading.read(numbers[0])
 
 
 def _read_unmarked(gold: Answer, text: str) -> Answer:
     """The last line if it is an answer by itself, else the last number."""
     last = text.splitlines()[-1] if text else text
     try:
-        answer = answers.read(last)
+        answer = reading.read(last)
         if not isinstance(answer, Name) or isinstance(gold, Name):
             return answer
     except (ProseError, UnreadableError):
@@ -136,7 +137,7 @@ def _read_unmarked(gold: Answer, text: str) -> Answer:
     numbers = _NUMBER.findall(text)
     if not numbers:
         raise ExtractionError("no box, no `####`, no `the answer is`, no number")
-    return answers.read(numbers[-1])
+    return reading.read(numbers[-1])
 
 
 def _one(gold: Answer, found: Sequence[Answer]) -> Answer:

@@ -9,20 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verifiers.databases import FILE_ENGINES
+from verifiers.grader_specs import TextSimilaritySpec
 from verifiers.remote_spec import RemoteSpec
-from verifiers.spec import AnySpec, CompositeSpec, granted_s
+from verifiers.spec import AnySpec, granted_s, plain
 from verifiers.sql_spec import SqlSpec
 
 _MIB = 2**20
 
+_STATEMENTS = ("sql", "schema", "choice", "text", "string_check", "text_similarity")
 CPU_S = {
     "math": 1.8,
-    **dict.fromkeys(("sql", "schema", "choice", "text"), 1.2),
+    **dict.fromkeys(_STATEMENTS, 1.2),
     **dict.fromkeys(("code", "python", "remote"), 2.0),  # what they run is bounded elsewhere
 }
 MEMORY = {
     "math": 384 * _MIB,
-    **dict.fromkeys(("sql", "schema", "choice", "text"), 176 * _MIB),
+    **dict.fromkeys(_STATEMENTS, 176 * _MIB),
     **dict.fromkeys(("code", "python", "remote"), 512 * _MIB),
 }
 """Address space on top of what the worker holds, which is about 100 MiB."""
@@ -49,23 +51,14 @@ class Needs:
 
 
 def needs(spec: AnySpec) -> Needs:
-    """What a spec needs; a composite, what its parts need together."""
-    if isinstance(spec, CompositeSpec):
-        parts = [needs(part) for part in spec.verifiers]
-        return Needs(
-            network=any(part.network for part in parts),
-            prepares=any(part.prepares for part in parts),
-            granted_s=granted_s(spec),
-            cpu_s=sum(part.cpu_s for part in parts),
-            memory=max(part.memory for part in parts),
-        )
-    duckdb = isinstance(spec, SqlSpec) and spec.engine == "duckdb"
+    """What a spec needs; one made of others, what those need together."""
+    leaves = plain(spec)
     return Needs(
-        network=needs_network(spec),
-        prepares=isinstance(spec, SqlSpec),
+        network=any(map(needs_network, leaves)),
+        prepares=any(isinstance(leaf, SqlSpec | TextSimilaritySpec) for leaf in leaves),
         granted_s=granted_s(spec),
-        cpu_s=CPU_S[spec.kind],
-        memory=DUCKDB_MEMORY if duckdb else MEMORY[spec.kind],
+        cpu_s=sum(CPU_S[leaf.kind] for leaf in leaves),
+        memory=max(map(_memory, leaves)),
     )
 
 
@@ -74,3 +67,8 @@ def needs_network(spec: AnySpec) -> bool:
     if isinstance(spec, SqlSpec):
         return spec.engine not in FILE_ENGINES
     return isinstance(spec, RemoteSpec)
+
+
+def _memory(spec: AnySpec) -> int:
+    duckdb = isinstance(spec, SqlSpec) and spec.engine == "duckdb"
+    return DUCKDB_MEMORY if duckdb else MEMORY[spec.kind]

@@ -63,6 +63,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar)\s*\{?(\d{1,30})\}?")
+_LETTER = re.compile(r"\\text\{\s*\(?\s*([A-Za-z])\s*\)?\s*\}")
 _BOXED = re.compile(r"^\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*$", re.DOTALL)
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
 
@@ -75,9 +77,19 @@ def normalize(text: str) -> str:
         text = boxed[1]
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
+    text = _REPEATING.sub(_fraction, text)
     text = text.strip(" *\"'`")
     text = text.rstrip(".,;: ")
+    if letter := _LETTER.fullmatch(text):
+        return letter[1]
     return re.sub(r"^[=:≈]+\s*", "", text).strip()
+
+
+def _fraction(decimal: re.Match[str]) -> str:
+    """A repeating decimal, 0.1\\overline{6}, as the fraction that it is."""
+    fixed, repeated = decimal[1] + decimal[2], decimal[3]
+    numerator = int(fixed + repeated) - int(fixed or "0")
+    return f"\\frac{{{numerator}}}{{{(10 ** len(repeated) - 1) * 10 ** len(decimal[2])}}}"
 
 
 def tokens(text: str) -> Iterator[tuple[int, str]]:

@@ -106,9 +106,14 @@ class WorkerPool:
         (verdict,) = await self.judge_many_async([(spec, completion)])
         return verdict
 
-    async def judge_many_async(self, cases: Iterable[Case]) -> list[Verdict]:
-        """`judge_many` for an event loop; a cancelled caller takes its waiting cases along."""
-        jobs = self._jobs(cases)
+    async def judge_many_async(
+        self, cases: Iterable[Case], deadline_s: float | None = None
+    ) -> list[Verdict]:
+        """`judge_many` for an event loop; a cancelled caller takes its waiting cases along.
+
+        `deadline_s` takes the place of the pool's own.
+        """
+        jobs = self._jobs(cases, deadline_s)
         try:
             for job in jobs:
                 admitted = self._admit(job)
@@ -191,12 +196,12 @@ class WorkerPool:
         queue, _ = self._crew(network=job.needs.network)
         return queue.put(job)
 
-    def _jobs(self, cases: Iterable[Case]) -> Sequence[Job]:
+    def _jobs(self, cases: Iterable[Case], deadline_s: float | None = None) -> Sequence[Job]:
         known: dict[int, tuple[str, Needs]] = {}
         jobs: list[Job] = []
         for spec, completion in list(cases):
             wired = known.get(id(spec)) or known.setdefault(id(spec), self._wire(spec))
-            jobs.append(Job(*wired, completion))
+            jobs.append(Job(*wired, completion, deadline_s))
         return jobs
 
     def _wire(self, spec: AnySpec | Mapping[str, Any]) -> tuple[str, Needs]:

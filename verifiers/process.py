@@ -30,7 +30,7 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",  # each would reserve 64 MiB of address space
 }
-GRADERS = "STROP_GRADER_"
+OPERATORS = ("STROP_GRADER_", "STROP_SQL_")
 _PRINTED = 2_000
 
 
@@ -61,9 +61,9 @@ class Settings:
     unsafe: bool = False
 
 
-def _graders() -> dict[str, str]:
-    """What an operator says of remote graders: their keys, and the networks they may be in."""
-    return {name: value for name, value in os.environ.items() if name.startswith(GRADERS)}
+def _operators() -> dict[str, str]:
+    """What an operator says of remote graders and databases: keys, networks, connections."""
+    return {name: value for name, value in os.environ.items() if name.startswith(OPERATORS)}
 
 
 class WorkerProcess:
@@ -83,7 +83,7 @@ class WorkerProcess:
                 stdin=theirs.fileno(),
                 stdout=self._printed,
                 stderr=self._printed,
-                env=_ENVIRONMENT | (_graders() if settings.network else {}),
+                env=_ENVIRONMENT | (_operators() if settings.network else {}),
                 cwd="/",
                 close_fds=True,
                 start_new_session=True,  # Ctrl-C is the parent's to handle

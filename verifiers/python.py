@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from typing import Any
+from typing import Any, cast
 
 from verifiers.code_spec import PythonSpec
 from verifiers.extract import ExtractionError, extract
@@ -13,6 +13,7 @@ from verifiers.sandbox.policy import Limits
 from verifiers.sandbox.protocol import ProtocolError
 from verifiers.sandbox.supervisor import Sandbox
 from verifiers.strict_json import StrictJsonError
+from verifiers.templates import sample_of
 from verifiers.verdict import Verdict, clip
 
 
@@ -30,7 +31,7 @@ def judge(spec: PythonSpec, completion: str, sandbox: Sandbox | None = None) -> 
     limits = Limits(spec.memory_mb * 2**20, math.ceil(spec.timeout_s))
     job = {
         "source": spec.source,
-        "sample": {"output_text": extraction.answers[-1]},
+        "sample": sample_of(extraction.answers[-1]),
         "item": spec.item,
     }
     reply: dict[str, Any] = {}
@@ -38,7 +39,10 @@ def judge(spec: PythonSpec, completion: str, sandbox: Sandbox | None = None) -> 
     with sandbox.run("grade", limits, spec.timeout_s) as run:
         try:
             run.channel.send(job)
-            reply = run.channel.receive()
+            received = run.narrow_channel.receive()
+            if type(received) is not dict:
+                raise ProtocolError("an answer that is no object")
+            reply = cast("dict[str, Any]", received)
         except TimeoutError:
             limit = "wall"
         except (EOFError, OSError, ProtocolError) as error:

@@ -97,12 +97,16 @@ def sign(key: bytes, body: bytes, at: int) -> str:
 
 
 def _attempt(url: SplitResult, body: bytes, key: bytes, deadline: float) -> tuple[float, Any]:
-    connection = _connect(url, deadline)
-    # One watch over the whole exchange: a peer that sends a byte now and then is late too.
-    watch = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, (connection.sock,))
+    sock = _connect(url, deadline)
+    # One watch over handshake and exchange: a peer that sends a byte now and then is late too.
+    # It has a descriptor of its own: TLS takes the socket's away.
+    handle = sock.dup()
+    watch = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, (handle,))
     watch.daemon = True
     watch.start()
+    connection: http.client.HTTPConnection | None = None
     try:
+        connection = _connection(url, sock)
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         connection.request(
             "POST",
@@ -118,12 +122,17 @@ def _attempt(url: SplitResult, body: bytes, key: bytes, deadline: float) -> tupl
         )
         response = connection.getresponse()
         answer = response.read(MAX_ANSWER + 1)
-    except (OSError, http.client.HTTPException) as error:
+    except ssl.SSLCertVerificationError as error:
+        raise GraderError(f"no TLS with {url.hostname}: {error}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
         late = time.monotonic() >= deadline
         raise _PassingError("the deadline passed" if late else f"no answer: {error!r}") from None
     finally:
         watch.cancel()
-        connection.close()
+        if connection is not None:
+            connection.close()
+        sock.close()
+        handle.close()
     if time.monotonic() >= deadline:
         raise _PassingError("the deadline passed")
     return _read(response.status, answer)
@@ -154,33 +163,39 @@ def _read(status: int, answer: bytes) -> tuple[float, Any]:
     return float(score), data.get("evidence") if isinstance(data, dict) else None
 
 
-def _connect(url: SplitResult, deadline: float) -> http.client.HTTPConnection:
+def _connect(url: SplitResult, deadline: float) -> socket.socket:
+    """A connection to one of the name's addresses, after all of them were checked."""
     host = url.hostname or ""
-    secure = url.scheme == "https"
-    port = url.port or (443 if secure else 80)
+    port = url.port or (443 if url.scheme == "https" else 80)
     addresses = _resolve(host, port, deadline)
     for address in addresses:
-        if not _allowed(address) and (_private(address) or not secure):
+        if not _allowed(address) and (_private(address) or url.scheme != "https"):
             reason = "is private" if _private(address) else "is spoken to in clear text"
             raise GraderError(
                 f"{host} has the address {address}, which {reason}; "
                 f"an operator may allow it in {ALLOW}"
             )
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise _PassingError("the deadline passed")
-    try:
-        sock = socket.create_connection((str(addresses[0]), port), timeout=left)
-    except OSError as error:
-        raise _PassingError(f"no connection to {host}: {error}") from None
-    try:
-        if secure:
-            sock = _tls().wrap_socket(sock, server_hostname=host)
-    except (OSError, ValueError) as error:
-        sock.close()
-        raise GraderError(f"no TLS with {host}: {error}") from None
-    connection = http.client.HTTPConnection(host, port)
+    failure = "the deadline passed"
+    for tried, address in enumerate(addresses):
+        left = (deadline - time.monotonic()) / (len(addresses) - tried)
+        if left <= 0:
+            break
+        try:
+            sock = socket.create_connection((str(address), port), timeout=left)
+        except OSError as error:
+            failure = f"no connection to {host}: {error}"
+            continue
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        return sock
+    raise _PassingError(failure)
+
+
+def _connection(url: SplitResult, sock: socket.socket) -> http.client.HTTPConnection:
+    """HTTP over the socket, which is wrapped in TLS for https."""
+    connection = http.client.HTTPConnection(url.hostname or "", url.port)
     connection.sock = sock
+    if url.scheme == "https":
+        connection.sock = _tls().wrap_socket(sock, server_hostname=url.hostname)
     return connection
 
 
@@ -212,16 +227,19 @@ def _resolve(host: str, port: int, deadline: float) -> list[Address]:
 
 
 def _private(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is not None:
-            return _private(inner)
-        if address.teredo is not None or address in _NAT64:
-            return True
-    return not address.is_global or address.is_multicast
+    """Whether an address is anything but public: IPv6 is public where addresses are handed out,
+    less what stands for an IPv4 address that is not."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not address.is_global or address.is_multicast or address in _IETF
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is not None:
+        return _private(inner)
+    return not (address in _UNICAST and address.is_global) or address in _DOCUMENTATION
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_IETF = ipaddress.ip_network("192.0.0.0/24")
+_UNICAST = ipaddress.ip_network("2000::/3")
+_DOCUMENTATION = ipaddress.ip_network("3fff::/20")
 
 
 def _allowed(address: Address) -> bool:

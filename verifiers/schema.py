@@ -23,7 +23,7 @@ def judge(spec: SchemaSpec, completion: str) -> Verdict:
     if any(not strict_json.equal(value, other) for other in values[1:]):
         reason = f"{len(values)} different final answers"
         return Verdict(0.0, "malformed", evidence | {"reason": reason})
-    validator = compiled_schema.compile_schema(strict_json.dumps(spec.schema_))
+    validator = compiled_schema.compile_schema(spec.schema_text)
     violation = compiled_schema.violation(validator, value)
     if violation is not None:
         evidence |= {

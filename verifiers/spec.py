@@ -7,15 +7,19 @@ exists), so that a bad task is found before any actor starts. Knows no judge.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from verifiers import answers, choices, compiled_schema, patterns, strict_json
+from verifiers import choices, compiled_schema, patterns, reading, strict_json
 from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
+from verifiers.formula import Formula, FormulaError
+from verifiers.grader_specs import StringCheckSpec, TextSimilaritySpec
 from verifiers.notation import balanced, normalize
 from verifiers.remote_spec import RemoteSpec
 from verifiers.sql_spec import SqlSpec
@@ -44,10 +48,10 @@ class MathSpec(_Spec):
         if not text or not balanced(text):
             raise ValueError(f"answer: {self.answer[:80]!r} is empty or has unbalanced braces")
         try:
-            answers.read(self.answer)
+            reading.read(self.answer)
         except UnreadableError as error:
             raise ValueError(f"answer: {error}") from None
-        except (answers.ProseError, TooLargeError):
+        except (reading.ProseError, TooLargeError):
             pass  # compared as words, or as it stands
         return self
 
@@ -64,6 +68,11 @@ class SchemaSpec(_Spec):
     )
     extract: Extract = Field(FencedBlock(), description="Where the completion's JSON is found.")
 
+    @cached_property
+    def schema_text(self) -> str:
+        """The schema as JSON text."""
+        return strict_json.dumps(self.schema_)
+
     @property
     def has_expected(self) -> bool:
         """Whether `expected` was given; `null` is a value."""
@@ -72,7 +81,7 @@ class SchemaSpec(_Spec):
     @model_validator(mode="after")
     def _usable(self) -> Self:
         try:
-            validator = compiled_schema.compile_schema(strict_json.dumps(self.schema_))
+            validator = compiled_schema.compile_schema(self.schema_text)
         except compiled_schema.SchemaError as error:
             raise ValueError(f"schema: {error}") from None
         if self.has_expected:
@@ -207,9 +216,46 @@ class CompositeSpec(_Spec):
         return self
 
 
+class MultiSpec(_Spec):
+    """Several verifiers of one completion, whose scores a formula turns into one."""
+
+    kind: Literal["multi"] = "multi"
+    graders: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,79}$")], VerifierSpec] = Field(
+        min_length=1, max_length=16, description="The verifiers, by the name the formula uses."
+    )
+    calculate_output: str = Field(
+        description="Arithmetic over the names: numbers, + - * / ^, min, max, abs, floor, ceil, "
+        "exp, sqrt, log. It must lie in [0, 1]."
+    )
+    pass_threshold: float = Field(
+        1.0, gt=0, le=1, description="Score from which the completion counts as correct."
+    )
+
+    @property
+    def granted_s(self) -> float:
+        """Wall seconds that judging may take."""
+        return sum(granted_s(verifier) for verifier in self.graders.values())
+
+    @model_validator(mode="after")
+    def _computable(self) -> Self:
+        for name, grader in self.graders.items():
+            if isinstance(grader, MultiSpec | CompositeSpec):
+                raise ValueError(f"graders.{name}: must be a plain verifier, not {grader.kind}")
+        try:
+            formula = Formula(self.calculate_output)
+        except FormulaError as error:
+            raise ValueError(f"calculate_output: {error}") from None
+        if unknown := sorted(formula.names - set(self.graders)):
+            raise ValueError(
+                f"calculate_output: {unknown[0]!r} is no grader; the graders are "
+                f"{', '.join(self.graders)}"
+            )
+        return self
+
+
 AnySpec = (
     MathSpec | CodeSpec | SqlSpec | SchemaSpec | ChoiceSpec | TextSpec | CompositeSpec
-    | RemoteSpec | PythonSpec
+    | RemoteSpec | PythonSpec | StringCheckSpec | TextSimilaritySpec | MultiSpec
 )  # fmt: skip
 
 
@@ -217,11 +263,15 @@ VerifierSpec = Annotated[AnySpec, Field(discriminator="kind")]
 
 Part.model_rebuild()
 CompositeSpec.model_rebuild()
+MultiSpec.model_rebuild()
 
 ADAPTER: TypeAdapter[AnySpec] = TypeAdapter(VerifierSpec)
 """Validates any kind; `ADAPTER.json_schema()` documents them."""
 
-KINDS = (*("math", "code", "sql", "schema", "choice", "text", "composite", "remote", "python"),)
+KINDS = (
+    *("math", "code", "sql", "schema", "choice", "text", "composite", "remote", "python"),
+    *("string_check", "text_similarity", "multi"),
+)
 
 
 def parse_spec(data: Mapping[str, Any]) -> AnySpec:
@@ -249,11 +299,41 @@ def dump_spec(spec: AnySpec) -> dict[str, Any]:
             dumped["verifier"] = dump_spec(part.verifier)
         if spec.gate is not None:
             data["gate"] = dump_spec(spec.gate)
+    if isinstance(spec, MultiSpec):
+        data["graders"] = {name: dump_spec(grader) for name, grader in spec.graders.items()}
     return {"kind": spec.kind, **data}
 
 
 def granted_s(spec: AnySpec) -> float:
     """Wall seconds that a spec's own limits grant it; 0 when it has none."""
-    if isinstance(spec, CodeSpec | PythonSpec | RemoteSpec | CompositeSpec):
+    if isinstance(spec, CodeSpec | PythonSpec | RemoteSpec | CompositeSpec | SqlSpec | MultiSpec):
         return spec.granted_s
     return 0.0
+
+
+def located(spec: AnySpec, folder: str = ".") -> AnySpec:
+    """The spec with every file named by its real absolute path, for a process that works
+    elsewhere; a relative one is taken from `folder`."""
+    if isinstance(spec, SqlSpec) and spec.engine != "postgres":
+        path = os.path.realpath(os.path.join(folder, spec.database))
+        return spec.model_copy(update={"database": path})
+    if isinstance(spec, CompositeSpec):
+        parts = tuple(
+            part.model_copy(update={"verifier": located(part.verifier, folder)})
+            for part in spec.parts
+        )
+        gate = None if spec.gate is None else {"gate": located(spec.gate, folder)}
+        return spec.model_copy(update={"parts": parts, **(gate or {})})
+    if isinstance(spec, MultiSpec):
+        graders = {name: located(grader, folder) for name, grader in spec.graders.items()}
+        return spec.model_copy(update={"graders": graders})
+    return spec
+
+
+def plain(spec: AnySpec) -> list[AnySpec]:
+    """The verifiers that a spec comes down to: itself, or those inside."""
+    if isinstance(spec, CompositeSpec):
+        return [leaf for inner in spec.verifiers for leaf in plain(inner)]
+    if isinstance(spec, MultiSpec):
+        return [leaf for inner in spec.graders.values() for leaf in plain(inner)]
+    return [spec]

@@ -7,15 +7,17 @@ SELECTs on it or on a made-up copy of it, within limits.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from verifiers.fuzz import Table
 from verifiers.resultset import Row
+from verifiers.sql_tables import Table
 
 MAX_ROWS = 200_000
 MAX_BYTES = 32 * 2**20
+SLACK = 10
+"""How many times its seconds a budget lasts on the wall."""
 
 
 class QueryError(Exception):
@@ -48,21 +50,24 @@ class Result:
 
 
 class Budget:
-    """CPU seconds of this thread that several queries share, and wall seconds for the engines
-    that work elsewhere."""
+    """Seconds of a clock that several queries share: by default CPU seconds of this thread.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._cpu, self._wall = time.thread_time(), time.monotonic()
+    Where that clock stands still while another works, ten times as long on the wall is the end.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.thread_time) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._start, self._wall = clock(), time.monotonic()
 
     @property
-    def cpu_left(self) -> float:
-        """CPU seconds left; not above zero when the time is up."""
-        return self._seconds - (time.thread_time() - self._cpu)
+    def left(self) -> float:
+        """Seconds left; not above zero when the time is up."""
+        waited = time.monotonic() - self._wall
+        return min(self._seconds - (self._clock() - self._start), SLACK * self._seconds - waited)
 
     @property
     def wall_left(self) -> float:
-        """Wall seconds left."""
+        """Seconds left where the clock is the wall's."""
         return self._seconds - (time.monotonic() - self._wall)
 
 
@@ -90,6 +95,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds that queries have cost so far."""
+        ...
+
+    @property
     def base(self) -> Session:
         """The database as it is."""
         ...
@@ -105,4 +115,12 @@ class Engine(Protocol):
 
     def copy(self, rows: Mapping[str, Sequence[Row]]) -> Session:
         """A database of the same form with these rows; an engine may leave out those that break a rule."""
+        ...
+
+
+class LiveEngine(Engine, Protocol):
+    """A database that others may write to meanwhile."""
+
+    def state(self) -> tuple[Hashable, Hashable]:
+        """What changes when the tables do, and what when any row may have."""
         ...

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from verifiers.fuzz import Column, ForeignKey, Table
 from verifiers.resultset import Row, plain
 from verifiers.sql_session import (
     MAX_BYTES,
@@ -29,6 +29,7 @@ from verifiers.sql_session import (
     TooSlowError,
     UnavailableError,
 )
+from verifiers.sql_tables import Column, ForeignKey, Table
 
 HEAP_LIMIT = 128 * 2**20
 SAMPLE = 200
@@ -96,13 +97,13 @@ class SqliteSession:
         self._connection.close()
 
     def _tick(self) -> int:
-        self._late = self._budget is not None and self._budget.cpu_left <= 0
+        self._late = self._budget is not None and self._budget.left <= 0
         return int(self._late)
 
     def run(self, sql: str, budget: Budget, *, rows: int = MAX_ROWS) -> Result:
         """At most `rows` rows of a single SELECT. See `Session.run`."""
         self._budget, self._late = budget, False
-        if budget.cpu_left <= 0:
+        if budget.left <= 0:
             raise TooSlowError("out of time")
         cursor = None
         try:
@@ -183,6 +184,7 @@ class SqliteEngine:
     """A database file. Raises UnavailableError when it cannot be read."""
 
     dialect = "sqlite"
+    clock = staticmethod(time.thread_time)
 
     def __init__(self, path: str) -> None:
         uri = f"file:{quote(str(Path(path).absolute()))}?mode=ro&immutable=1"

@@ -4,8 +4,6 @@
         custom_reward_function.path=examples/graders/verl_reward.py \\
         custom_reward_function.name=compute_score
 
-EasyR1 takes the same file: worker.reward.reward_function=examples/graders/verl_reward.py:compute_score
-
 A row's `reward_model.ground_truth` is an answer, or a verifier spec as JSON; or the row has
 the spec in `extra_info.verifier`. Run this file to see both judged.
 """

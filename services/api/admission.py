@@ -17,10 +17,12 @@ from pydantic import ValidationError
 from services.api.models import CreateJob
 from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
-from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks, missing_privileged
+from trainer.context_checks import unseeable
+from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks
+from trainer.documents import Library, LibraryError
 from trainer.model_files import DEMO
-from trainer.privileged import PrivilegedError, check_privileged, unfilled
 from trainer.spec import PrivilegedSpec
+from trainer.templates import PrivilegedError, check_privileged
 
 _SPEC = "method.strop"
 _READ_SECONDS = 120.0
@@ -39,12 +41,17 @@ async def admitted(body: CreateJob) -> JobSpec:
     spec = _resolved(body)
     problems = [*_model_problems(spec.model.path)]
     shown = spec.privileged or PrivilegedSpec(kind="none")
+    library = None
     try:
         check_privileged(shown)
+        library = await _library(shown)
     except PrivilegedError as error:
         problems.append(Problem(f"{_SPEC}.privileged.template", str(error)))
         shown = PrivilegedSpec(kind="none")
-    problems += await _task_problems(f"{_SPEC}.tasks.train", spec.tasks.train, shown)
+    except LibraryError as error:
+        problems.append(Problem(f"{_SPEC}.privileged.documents", str(error)))
+        shown = PrivilegedSpec(kind="none")
+    problems += await _task_problems(f"{_SPEC}.tasks.train", spec.tasks.train, shown, library)
     if spec.tasks.holdout is not None:
         nothing = PrivilegedSpec(kind="none")
         problems += await _task_problems(f"{_SPEC}.tasks.holdout", spec.tasks.holdout, nothing)
@@ -87,7 +94,22 @@ def _complete(data: dict[str, Any], path: tuple[str, ...], value: object) -> boo
     return data[leaf] == value
 
 
-async def _task_problems(field: str, name: str, shown: PrivilegedSpec) -> list[Problem]:
+async def _library(shown: PrivilegedSpec) -> Library | None:
+    """The library of documents. Raises LibraryError, also where it cannot be read in time."""
+    if shown.documents is not None and not Path(shown.documents).is_absolute():
+        raise LibraryError(f"{shown.documents!r} must be an absolute path on the service's machine")
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            return await asyncio.to_thread(Library.of, shown)
+    except TimeoutError as error:
+        raise LibraryError(
+            f"{shown.documents} could not be read within {_READ_SECONDS:.0f} s"
+        ) from error
+
+
+async def _task_problems(
+    field: str, name: str, shown: PrivilegedSpec, library: Library | None = None
+) -> list[Problem]:
     """What is wrong with a task file whose teacher is shown this much."""
     path = Path(name)
     if not path.is_absolute():
@@ -100,7 +122,7 @@ async def _task_problems(field: str, name: str, shown: PrivilegedSpec) -> list[P
     except TimeoutError:
         return [Problem(field, f"{name} could not be read within {_READ_SECONDS:.0f} s")]
     else:
-        found = missing_privileged(tasks, shown.kind, name) or unfilled(tasks, shown, name)
+        found = unseeable(tasks, shown, library, name)
     problems = [Problem(field, str(problem)) for problem in found[:SHOWN_PROBLEMS]]
     if rest := len(found) - len(problems):
         problems.append(Problem(field, f"{name}: and {rest} more"))

@@ -13,14 +13,16 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.api import errors, jobs
+from services.api import errors, graders, jobs
 from services.api.auth import StoreParam, require_key
 from services.api.errors import ProblemBody
+from services.api.judging import Judging
 from services.api.middleware import BodyLimit, Measured
 from services.config import JobSpec
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.settings import Settings, load_settings
 from services.store import Store
+from services.verdict_counts import VerifierMetrics
 
 API_VERSION = "1"
 
@@ -39,7 +41,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         app.state.store = store or await Store.open(settings.store_url)
+        app.state.judging = Judging(settings.verify_workers, settings.databases)
         yield
+        await app.state.judging.close()
         if store is None:
             await app.state.store.close()
 
@@ -58,7 +62,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Measured, metrics=http_metrics)
     app.include_router(_health())
-    for router in (jobs.router, _service(app, http_metrics)):
+    for router in (jobs.router, graders.router, _service(app, http_metrics)):
         app.include_router(router, dependencies=[Depends(require_key)])
     return app
 
@@ -85,7 +89,9 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics(store: StoreParam) -> Response:
-        text = exposition(http_metrics, await JobMetrics.read(store))
+        text = exposition(
+            http_metrics, await JobMetrics.read(store), await VerifierMetrics.read(store)
+        )
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/v1/config/schema", summary="JSON Schema of a job spec")

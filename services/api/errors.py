@@ -28,6 +28,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Unauthorized: 401,
     errors.TooLarge: 413,
     errors.StoreUnavailable: 503,
+    errors.VerifiersUnavailable: 503,
 }
 
 

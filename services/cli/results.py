@@ -95,7 +95,9 @@ def replay(
     """Run the learner on stored batches, without Ray or a service."""
     from services.replay import replay as run
     from services.traces import TraceError
-    from trainer.learner import LearningError
+    from trainer.adamw import LearningError
+    from trainer.algorithms import AlgorithmError
+    from trainer.batch import BatchError
     from trainer.model_files import ModelError
 
     try:
@@ -106,7 +108,7 @@ def replay(
                 number = int(metrics.pop("step"))
                 figures = "  ".join(f"{name} {value:.6g}" for name, value in metrics.items())
                 print(f"step {number}: {figures}", flush=True)
-    except (TraceError, LearningError, ModelError) as error:
+    except (TraceError, LearningError, BatchError, AlgorithmError, ModelError) as error:
         raise Unreadable(str(error)) from error
 
 

@@ -43,7 +43,15 @@ async def store(store_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def api_process(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of databases that graders may query."""
+    return tmp_path_factory.mktemp("databases")
+
+
+@pytest.fixture(scope="session")
+def api_process(
+    valkey: EmbeddedValkey, databases: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The url of an API process over the session's Valkey."""
     log = tmp_path_factory.mktemp("api") / "log"
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -51,7 +59,12 @@ def api_process(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
         process = spawn(
             [sys.executable, "-m", "services.api", "--fd", str(fd)],
             log=log,
-            env={**os.environ, "STROP_REDIS_URL": valkey.url, "STROP_MAX_BODY_BYTES": "65536"},
+            env={
+                **os.environ,
+                "STROP_REDIS_URL": valkey.url,
+                "STROP_MAX_BODY_BYTES": "65536",
+                "STROP_DATABASES": str(databases),
+            },
             pass_fds=[fd],
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

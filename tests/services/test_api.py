@@ -123,6 +123,32 @@ async def test_every_bad_field_is_named_at_once(api: Api, task_file: Path) -> No
         ({"model": {"path": "/nowhere"}}, "method.strop.model.path", "/nowhere is not a folder"),
         ({"tasks": {"train": "/none.jsonl"}}, "method.strop.tasks.train", "/none.jsonl"),
         ({"tasks": {"train": "tasks.jsonl"}}, "method.strop.tasks.train", "absolute path"),
+        (
+            {"privileged": {"kind": "trace", "template": "{{ anwser }}"}},
+            "method.strop.privileged.template",
+            "names anwser",
+        ),
+        ({"privileged": {"kind": "documents"}}, "method.strop.tasks.train", "task 'a' has none"),
+        (
+            {"privileged": {"kind": "documents", "documents": "manuals"}},
+            "method.strop.privileged.documents",
+            "absolute path",
+        ),
+        (
+            {"privileged": {"kind": "documents", "documents": "/none"}},
+            "method.strop.privileged.documents",
+            "/none: cannot be read",
+        ),
+        (
+            {"privileged": {"kind": "trace", "documents": "/none"}},
+            "method.strop.privileged",
+            "kind trace does not read them",
+        ),
+        (
+            {"leakage": {"patterns": ["(?<=a)b"]}},
+            "method.strop.leakage.patterns",
+            "no RE2 pattern",
+        ),
     ],
 )
 async def test_a_job_that_cannot_run_is_refused_with_the_field(

@@ -58,7 +58,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "max_length": 96,
         },
         "tasks": {"train": str(folder / "train.jsonl"), "holdout": str(folder / "holdout.jsonl")},
-        "algorithm": {"kind": "rlsd", "teacher_sync_every": 1},
+        "algorithm": {"kind": "rlsd", "teacher": "live"},
         "privileged": {"kind": "answer"},
         "sampling": {"group_size": 2, "groups_per_step": 2, "max_tokens": 8},
         "engine": {"kv_cache_gib": 0.05, "max_sequences": 8},
@@ -114,6 +114,7 @@ def test_a_job_over_http_trains_through_every_tier(
 def test_metrics_of_the_service_and_of_vllm_can_be_scraped(service: Up, rest: httpx.Client) -> None:
     ours = rest.get("/metrics").text
     assert 'strop_jobs{status="succeeded"} 1.0' in ours
+    assert 'strop_verdicts_total{kind="' in ours, "what the job's verifiers counted outlives it"
     deadline = time.monotonic() + 60  # Ray exports every few seconds
     while True:
         engines = httpx.get(service.facts["engine_metrics_url"], timeout=30).text
@@ -129,6 +130,7 @@ def test_a_cancelled_job_gives_everything_back(
 ) -> None:
     tiers = (
         "RolloutEngine",
+        "VerifierTier",
         "VerifierPool",
         "Teacher",
         "RayTrainWorker",

@@ -10,16 +10,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.tiny_model import make_tiny_model
 from tests.trainer.conftest import random_batch
+from trainer.adamw import LearningError
+from trainer.algorithm_spec import Mix, Rlsd
 from trainer.checkpoint import Checkpoint, CheckpointError, latest, verify
-from trainer.learner import Learner, LearningError
+from trainer.learner import Learner
 from trainer.policy import Dtype
-from trainer.spec import OptimizerSpec, Rlsd
+from trainer.spec import OptimizerSpec
 
 
 def learner(folder: Path, dtype: Dtype = "bfloat16") -> Learner:
     return Learner(
         folder,
-        algorithm=Rlsd(mix_decay_steps=4),
+        algorithm=Rlsd(mix=Mix(over=4)),
         optimizer=OptimizerSpec(learning_rate=1e-3, updates_per_batch=2, microbatch_tokens=64),
         dtype=dtype,
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.verifier_rows import math_pairs
 from verifiers.algebra import approximate, equal
 from verifiers.expression import parse
 from verifiers.judge import judge
@@ -31,7 +32,7 @@ def status(gold: str, completion: str) -> str:
         ("\\sqrt{2}-1", "\\frac{1}{1+\\sqrt{2}}"), ("2\\sqrt[3]{2}", "\\sqrt[3]{16}"),
         ("x^2+2x+1", "(x+1)^2"), ("x+1", "\\frac{x^2-1}{x-1}"), ("2\\pi r", "r \\cdot 2π"),
         ("50\\%", "0.5"), ("50\\%", "\\frac{1}{2}"), ("90^\\circ", "90"), ("90", "90°"),
-        ("1/3", "0.333333"), ("\\pi", "3.14159265"), ("12", "12 apples"), ("5\\text{ cm}", "5"),
+        ("1/3", "0.333333"), ("0.1\\overline{6}", "1/6"), ("25/11", "2.\\overline{27}"), ("\\pi", "3.14159265"), ("12", "12 apples"), ("5\\text{ cm}", "5"),
         ("5 \\text{ cm}^2", "5 \\text{ square centimeters}"), ("x=5", "5"), ("5", "x = 5"),
         ("y=2x+3", "y-2x=3"), ("2x+y=3", "4x+2y=6"), ("(1,2)", "\\left( 1, 2 \\right)"),
         ("1,2", "2 \\text{ and } 1"), ("1,2", "\\{2, 1\\}"), ("\\{1,2\\}", "\\{2,1\\}"),
@@ -39,7 +40,7 @@ def status(gold: str, completion: str) -> str:
         ("(-\\infty,1)\\cup(2,3)", "(2,3)\\cup(-\\infty,1)"), ("x \\in [1,2]", "[1,2]"),
         ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{bmatrix} 1 \\\\ 2 \\end{bmatrix}"),
         ("1011_2", "1011_{2}"), ("1011_2", "01011_{\\text{two}}"), ("7_{10}", "7"),
-        ("\\text{Monday}", "monday"), ("\\text{(A)}", "A"), ("\\emptyset", "\\{\\}"),
+        ("\\text{Monday}", "monday"), ("\\text{(A)}", "A"), ("\\text{A}", "\\textbf{(A)}"), ("A", "\\text{A}"), ("\\emptyset", "\\{\\}"),
         ("1.2\\times10^3", "1200"), ("9^{9^{9}}", "9^{9^{9}}"), ("2:3", "2 : 3"),
     ],
 )  # fmt: skip
@@ -59,7 +60,7 @@ def test_equal_answers_are_correct(gold: str, answer: str):
         ("50", "50\\%"), ("0.5", "0.5\\%"), ("A", "a"), ("\\text{A}", "a"), ("b", "B"),
         # and these are plainly different
         ("(1,2)", "[1,2]"), ("(1,2]", "[1,2)"), ("(1,2)", "(2,1)"), ("12", "13"), ("12", "-12"),
-        ("1/3", "0.3333"), ("1/3", "0.33333334"), ("x=1", "y=2"), ("10", "2x=10"),
+        ("1/3", "0.3333"), ("1/3", "0.\\overline{4}"), ("1/3", "0.33333334"), ("x=1", "y=2"), ("10", "2x=10"),
         ("5 \\text{ hours}", "5 \\text{ minutes}"), ("x+1", "x-1"), ("\\sqrt{2}", "1.41"),
         ("\\{1,2\\}", "\\{1,2,3\\}"), ("1,1,2", "1,2,2"), ("\\text{even}", "odd"),
         ("\\begin{pmatrix}1&2\\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
@@ -187,6 +188,13 @@ def test_gsm8k_solutions_are_correct_and_shifted_ones_wrong():
             assert status(gold, form.format(gold)) == "correct", row
             assert status(gold, form.format(shifted)) == "wrong", row
         assert status(gold, row["answer"]) == "correct", row
+
+
+def test_labelled_pairs_of_every_family_are_judged_without_a_mistake():
+    pairs = list(math_pairs.pairs(3_000, seed=5))
+    assert len({pair.family for pair in pairs}) >= 20
+    mistakes = [p for p in pairs if (status(p.gold, p.completion) == "correct") != p.right]
+    assert mistakes == []
 
 
 def written(value: Fraction, rng: random.Random) -> str:

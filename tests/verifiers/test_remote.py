@@ -3,11 +3,15 @@
 import hashlib
 import hmac
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,23 +134,119 @@ def test_a_grader_that_fails_is_never_a_score(
     assert len(server.requests) == attempts
 
 
-def test_the_deadline_holds_even_for_one_byte_now_and_then(server: Server):
-    def drip(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        try:
-            for _ in range(100):
-                handler.wfile.write(b" ")
-                time.sleep(0.1)
-        except OSError:
-            return
+def drip(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    try:
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            time.sleep(0.1)
+    except OSError:
+        return
 
+
+def test_the_deadline_holds_even_for_one_byte_now_and_then(server: Server):
     server.replies = [drip]
     started = time.monotonic()
     verdict = ask(server.url, deadline_s=0.5)
     assert verdict.status == "infra_error"
     assert "deadline" in verdict.evidence["reason"]
     assert time.monotonic() - started < 5
+
+
+def test_a_handshake_that_never_ends_is_late_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STROP_GRADER_SECRET_TEAM", "key")
+    monkeypatch.setenv("STROP_GRADER_ALLOW", "127.0.0.1")
+    stop = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KiB, byte by byte
+            while not stop.wait(0.05):
+                try:
+                    peer.sendall(b"\x02")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        verdict = ask(f"https://127.0.0.1:{listener.getsockname()[1]}/", deadline_s=0.5)
+        stop.set()
+        thread.join(timeout=10)
+    assert (verdict.score, verdict.status) == (None, "infra_error")
+    assert "deadline" in verdict.evidence["reason"]
+
+
+def test_every_address_of_a_name_is_checked_and_tried(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    addresses = ["127.0.0.2", "127.0.0.1"]  # nobody listens at the first
+    resolve = socket.getaddrinfo
+
+    def resolved(host: str, port: int, *args: Any, **options: Any) -> Any:
+        if host == "grader.example":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in addresses]
+        return resolve(host, port, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    url = f"http://grader.example:{server.server_port}/"
+    monkeypatch.setenv("STROP_GRADER_ALLOW", "127.0.0.0/8")
+    assert ask(url).status == "correct"
+    monkeypatch.setenv("STROP_GRADER_ALLOW", "127.0.0.2")
+    verdict = ask(url)
+    assert verdict.status == "infra_error"
+    assert "has the address 127.0.0.1, which is private" in verdict.evidence["reason"]
+
+
+@pytest.fixture
+def certificate(server: Server, tmp_path: Path) -> str:
+    """The server speaks TLS from now on; the file of its certificate."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return str(certificate)
+
+
+@pytest.fixture
+def trusted(certificate: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    remote._tls.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    yield
+    remote._tls.cache_clear()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_tls_is_spoken_and_its_deadline_holds_too(server: Server, trusted: None):
+    url = server.url.replace("http:", "https:")
+    assert ask(url).status == "correct"
+    server.replies = [drip]
+    started = time.monotonic()
+    verdict = ask(url, deadline_s=0.5)
+    assert (verdict.score, verdict.status) == (None, "infra_error")
+    assert "deadline" in verdict.evidence["reason"]
+    assert time.monotonic() - started < 5
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(server: Server, certificate: str):
+    verdict = ask(server.url.replace("http:", "https:"))
+    assert verdict.status == "infra_error"
+    assert "certificate" in verdict.evidence["reason"].lower()
+    assert "attempt" not in verdict.evidence["reason"], "it was not tried again"
+    assert server.requests == []
 
 
 def test_a_key_that_the_environment_lacks_is_named(server: Server):
@@ -176,6 +276,9 @@ def test_a_private_address_is_refused_unless_an_operator_allows_it(
         ("169.254.169.254", True), ("0.0.0.0", True), ("100.64.0.1", True), ("224.0.0.1", True),
         ("::1", True), ("fe80::1", True), ("fd00::1", True), ("::ffff:10.0.0.1", True),
         ("64:ff9b::7f00:1", True), ("2002:7f00:1::", True), ("192.168.0.1", True),
+        ("fec0::1", True), ("::7f00:1", True), ("64:ff9b:1::7f00:1", True), ("3fff::1", True),
+        ("::ffff:0:7f00:1", True), ("5f00::1", True), ("192.0.0.8", True), ("240.0.0.1", True),
+        ("2001:0:7f00:1::", True), ("2001:db8::1", True), ("2002:808:808::1", False),
     ],
 )  # fmt: skip
 def test_what_is_private(address: str, private: bool):

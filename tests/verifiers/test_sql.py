@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers import gold_query, resultset, sql
+from verifiers import gold_query, resultset, sql, sql_exams
 from verifiers.judge import judge
 from verifiers.pool import WorkerPool
 from verifiers.resultset import Truth
 from verifiers.spec import parse_spec
+from verifiers.sql_session import Budget
 from verifiers.verdict import Verdict
 
 SHOP = """
@@ -84,7 +85,7 @@ def verdict(shop: Path, gold: str, completion: str, **options: Any) -> Verdict:
 def test_queries_that_mean_the_same_are_correct(shop: Path, gold: str, query: str):
     answer = verdict(shop, gold, f"```sql\n{query}\n```")
     assert answer.status == "correct", answer
-    assert answer.evidence["databases"] > sql.MIN_COPIES
+    assert answer.evidence["databases"] > sql_exams.MIN_COPIES
 
 
 @pytest.mark.parametrize(
@@ -240,10 +241,10 @@ def test_copies_are_made_once_and_keep_every_key(shop: Path):
     assert isinstance(spec, sql.SqlSpec)
     exams = sql.prepare(spec)
     assert sql.prepare(spec) is exams
-    assert len(exams.items) > sql.MIN_COPIES
+    assert len(exams.items) > sql_exams.MIN_COPIES
     orphans = "SELECT COUNT(*) FROM sale WHERE customer_id NOT IN (SELECT id FROM customer)"
     for exam in exams.items:
-        budget = sql.Budget(5.0)
+        budget = Budget(5.0)
         assert exam.session.run(orphans, budget).rows == [(0,)]
         assert exam.session.run("SELECT 1 FROM sale WHERE amount IS NULL", budget).rows == []
 
@@ -319,5 +320,5 @@ def test_an_answer_may_take_as_long_as_a_slow_gold(shop: Path):
 
     slow = parse_spec({"kind": "sql", "database": str(shop), "query": steps(1_500_000)})
     assert isinstance(slow, sql.SqlSpec)
-    assert sql.QUERY_S <= sql.prepare(slow).allowed_s <= sql.PATIENCE * sql.GOLD_S
+    assert sql_exams.QUERY_S <= sql.prepare(slow).allowed_s <= sql_exams.PATIENCE * sql_exams.GOLD_S
     assert judge(slow, steps(1_500_000).replace("x + 1", "1 + x")).status == "correct"

@@ -7,7 +7,6 @@ and nothing depends on its staying so.
 
 from __future__ import annotations
 
-import builtins
 import io
 import itertools
 import operator
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from verifiers.sandbox.exceptions import describe, revive
 from verifiers.sandbox.protocol import Channel, ProtocolError, decode, encode
 
 MODULE = "candidate"
@@ -66,18 +66,21 @@ class Guest:
                 request = self._channel.receive()
             except EOFError:
                 return
-            try:
-                reply = self._answer(*request)
-            except BaseException as error:  # also SystemExit and KeyboardInterrupt
-                reply = {"error": _describe(error), "output": self._printed()}
-            self._channel.send(reply)
+            self._respond(request)
+
+    def _respond(self, request: Any) -> None:
+        try:
+            reply = self._answer(*request)
+        except BaseException as error:  # also SystemExit and KeyboardInterrupt
+            reply = {"error": describe(error), "output": self._printed()}
+        self._channel.send(reply)
 
     def _answer(self, operation: str, *arguments: Any) -> Any:
         if operation == "load":
             return self._load(*arguments)
         if operation == "resolve":
             value = self._module.__dict__[arguments[0]]
-            return {"value": encode(value, self._tag)}
+            return {"value": self._tag(value) if callable(value) else encode(value, self._tag)}
         positional, keywords = decode(arguments[0], self._resolve)
         if operation == "call":
             function, *positional = positional
@@ -121,7 +124,11 @@ class Guest:
 
     def _call_back(self, key: int, *arguments: Any) -> Any:
         self._channel.send({"callback": key, "arguments": encode(list(arguments), self._tag)})
-        return decode(self._channel.receive(), self._resolve)
+        while type(message := self._channel.receive()) is list:  # it calls us in its turn
+            self._respond(message)
+        if "error" in message:
+            raise revive(message["error"]) or ProtocolError("an error that is none")
+        return decode(message["value"], self._resolve)
 
     def _printed(self) -> str:
         output = sys.stdout
@@ -144,7 +151,7 @@ def run_program(channel: Channel) -> None:
     except SystemExit:
         pass
     except BaseException as error:
-        sys.stderr.write(": ".join(_describe(error)[0::2]))
+        sys.stderr.write(": ".join(describe(error)[0::2]))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -152,14 +159,3 @@ def run_program(channel: Channel) -> None:
 
 def _mutable(value: Any) -> bool:
     return isinstance(value, (list, dict, set, bytearray))
-
-
-def _describe(error: BaseException) -> list[Any]:
-    """Class name, names of its builtin bases from near to far, and message."""
-    kinds = type(error).__mro__
-    known = [kind.__name__ for kind in kinds if getattr(builtins, kind.__name__, None) is kind]
-    try:
-        message = str(error)[:MAX_OUTPUT]
-    except BaseException as failure:
-        message = f"a message that cannot be read: {type(failure).__name__}"
-    return [kinds[0].__name__, known, message]

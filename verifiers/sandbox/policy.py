@@ -157,7 +157,8 @@ WORKER_CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
 
 NETWORK_ALLOWED: tuple[str, ...] = (
     *(*WORKER_ALLOWED, "connect", "setsockopt", "getpeername", "sendto", "sendmsg", "sendmmsg"),
-    *("recvmmsg", "bind"),  # of a resolver's socket; Landlock lets TCP listen nowhere
+    *("recvmmsg", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait"),
+    "bind",  # a resolver's socket; none may listen
 )
 NETWORK_CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
     **{name: c for name, c in WORKER_CONDITIONAL.items() if name != "sendto"},

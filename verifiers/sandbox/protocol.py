@@ -31,6 +31,8 @@ MAX_INTEGER_DIGITS = 4_000
 MAX_INTEGER_BITS = 2**20
 
 _HEADER = struct.Struct(">I")
+_READ = 2**12
+"""Bytes to ask for at least: a small frame comes with its header."""
 _SMALL = 10**MAX_INTEGER_DIGITS
 _TYPES: dict[str, type] = {
     kind.__name__: kind
@@ -72,6 +74,7 @@ class Channel:
         self, descriptor: int, deadline: float | None = None, most: int = MAX_FRAME
     ) -> None:
         self._descriptor, self._deadline, self._most = descriptor, deadline, most
+        self._buffer = bytearray()
 
     def send(self, message: Any) -> None:
         """Write one frame. Raises ProtocolError when it is too large, OSError when nobody
@@ -94,10 +97,10 @@ class Channel:
         return parse(self._exactly(length))
 
     def _exactly(self, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size:
+        buffer = self._buffer
+        while len(buffer) < size:
             try:
-                part = os.read(self._descriptor, min(size, 2**20))
+                part = os.read(self._descriptor, max(_READ, min(size - len(buffer), 2**20)))
             except BlockingIOError:
                 self._wait(select.POLLIN)
                 continue
@@ -105,9 +108,10 @@ class Channel:
                 part = b""
             if not part:
                 raise EOFError("the other side ended")
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            buffer += part
+        data = bytes(memoryview(buffer)[:size])
+        del buffer[:size]
+        return data
 
     def _wait(self, event: int) -> None:
         assert self._deadline is not None, "only a channel with a deadline is non-blocking"

@@ -136,8 +136,8 @@ def _rehearse() -> None:
     requests: list[Any] = [["load", "", "def f(x):\n    return x"], ["resolve", "f"]]
     requests += [["call", [[handle, {"tuple": [1, "a", 1.5]}], {}]]]
     replies = [{"value": None}, {"value": handle}, {"value": {"tuple": [1, "a", 1.5]}}]
-    job = {"code": "", "setup": "", "entry_point": "f", "calls": None}
-    job |= {"tests": ["assert f((1, 'a', 1.5)) == (1, 'a', 1.5)"]}
+    job = {"code": "", "shared": "", "setup": "", "entry_point": "f", "calls": None}
+    job |= {"tests": [["assert f((1, 'a', 1.5)) == (1, 'a', 1.5)", False]]}
     stdout, stderr, modules = sys.stdout, sys.stderr, set(sys.modules)
     _converse(requests, lambda accused: guest.Guest(accused).serve())
     _converse([job], lambda judge: _converse(replies, lambda other: tester.serve(judge, other)))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.verifiers.sandbox.attacks import ATTACKS
-from verifiers import code
+from verifiers import code, python
 from verifiers.sandbox.policy import Profile
 from verifiers.sandbox.supervisor import Sandbox
 from verifiers.spec import parse_spec
@@ -46,11 +46,10 @@ def main() -> None:
                 _judge(sandbox, f"{warm_up}def f(x): return 4", HONEST)
             family = _descendants(os.getpid())
             for attack in ATTACKS:
-                source = attack.source
+                source, spec = attack.source, json.dumps({"kind": "code", **attack.spec})
                 for mark, value in places.items():
-                    source = source.replace(mark, value)
-                spec = parse_spec({"kind": "code", **attack.spec})
-                verdict = _judge(sandbox, source, spec)
+                    source, spec = source.replace(mark, value), spec.replace(mark, value)
+                verdict = _judge(sandbox, source, parse_spec(json.loads(spec)))
                 harm: list[str] = []
                 if _descendants(os.getpid()) - family:
                     harm.append("a process survived")
@@ -76,6 +75,8 @@ def main() -> None:
 
 
 def _judge(sandbox: Sandbox, source: str, spec: Any) -> Any:
+    if spec.kind == "python":
+        return python.judge(spec, source, sandbox)
     return code.judge(spec, f"```python\n{source}\n```", sandbox)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from verifiers import code
+from verifiers import code, functions
 from verifiers.sandbox.supervisor import Sandbox
 from verifiers.spec import SpecError, parse_spec
 from verifiers.verdict import Verdict
@@ -69,6 +69,101 @@ def test_calls_compare_by_value_in_the_terms_of_json(
     source = f"def f():\n    return {result}"
     spec = {"calls": [{"args": [], "expect": expect}], "entry_point": "f"}
     assert judge(sandbox, source, **spec).status == status
+
+
+@pytest.mark.parametrize(
+    ("expect", "result", "status"),
+    [
+        (1000000007, "1000000007.5", "wrong"),
+        (1000000007, "1000000007.0", "correct"),
+        (3, "2.9999999999", "wrong"),
+        (3.0, "2.9999999999", "correct"),
+    ],
+)
+def test_calls_are_exact_where_a_whole_number_is_asked_for(
+    sandbox: Sandbox, expect: float, result: str, status: str
+) -> None:
+    spec = {"calls": [{"args": [], "expect": expect}], "entry_point": "f"}
+    assert judge(sandbox, f"def f():\n    return {result}", **spec).status == status
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"tests": ["assert f(2) == 4"]},
+        {"tests": ["assert sorted(f([2, 1])) == [1, 2] and not f(x=0)", "assert f(1) in (1, 2)"]},
+        {"tests": ["assert math.isclose(f(2), 4)"], "setup": "import math, itertools"},
+        {"tests": ["assert abs(f(2) - 0.1) < 1e-6", "assert math.isclose(f(2), 4)"]},
+        {"tests": ["def check(c):\n    assert c(2) == 4, 'two'\n    assert c(1) is None"],
+         "entry_point": "f"},
+        {"tests": ["METADATA = {}\ndef check(f):\n    assert f(2) == 4\ncheck(f)"],
+         "entry_point": "f"},
+        {"calls": [{"args": [2], "expect": 4}], "entry_point": "f"},
+    ],
+)  # fmt: skip
+def test_plain_data_is_judged_with_one_process(sandbox: Sandbox, spec: dict[str, Any]) -> None:
+    parsed = parse_spec({"kind": "code", **spec})
+    assert parsed.kind == "code"
+    roles = [ending.role for ending in functions.judge(parsed, DOUBLE, sandbox).endings]
+    assert roles == ["candidate"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "source"),
+    [
+        ({"tests": ["x = 2\nassert f(x) == 4"]}, DOUBLE),
+        ({"tests": ["assert f(2) == 4"], "setup": "four = 4"}, DOUBLE),
+        ({"tests": ["assert ceil(f(2)) == 4"], "setup": "from math import ceil"}, DOUBLE),
+        ({"tests": ["assert f([2]) + [1] == [2, 2, 1]"]}, DOUBLE),
+        ({"tests": ["assert list(f(2)) == [4]"]}, "def f(x):\n    yield 4"),
+        ({"tests": ["assert len(f(20000)) == 20000"]}, "def f(x):\n    return list(range(x))"),
+        ({"tests": ["assert f(2) == 4"]}, "def f(x):\n    return fractions.Fraction(4)\nimport fractions"),
+    ],
+)  # fmt: skip
+def test_what_is_more_than_plain_data_is_judged_behind_walls(
+    sandbox: Sandbox, spec: dict[str, Any], source: str
+) -> None:
+    parsed = parse_spec({"kind": "code", **spec})
+    assert parsed.kind == "code"
+    outcome = functions.judge(parsed, source, sandbox)
+    assert sorted(e.role for e in outcome.endings) == ["candidate", "judge"]
+    assert outcome.passed == 1, outcome
+
+
+@pytest.mark.parametrize("kind", ["TimeoutError", "MemoryError", "OSError", "RecursionError"])
+@pytest.mark.parametrize("setup", ["", "four = 4"])
+@pytest.mark.parametrize("source", ["def f(x):\n    raise {}('late')", "raise {}('late')"])
+def test_an_exception_of_the_codes_own_is_no_time_out(
+    sandbox: Sandbox, source: str, setup: str, kind: str
+) -> None:
+    verdict = judge(sandbox, source.format(kind), tests=["assert f(2) == 4"], setup=setup)
+    assert verdict.status == "wrong"
+    assert verdict.evidence["reason"] == f"{kind}: late"
+
+
+@pytest.mark.parametrize(
+    ("source", "test"),
+    [
+        ("def f(g):\n    try:\n        return g(0)\n    except ZeroDivisionError:\n        return 4",
+         "assert f(lambda x: 1 / x) == 4"),
+        ("def f(g, x):\n    return g(x - 1) if x else 7", "h = lambda x: f(h, x)\nassert f(h, 3) == 7"),
+        ("def f(g):\n    return sorted([3, 1, 2], key=g)", "assert f(lambda x: -x) == [3, 2, 1]"),
+        ("def f(g):\n    g(4)", "seen = []\nf(seen.append)\nassert seen == [4]"),
+    ],
+)  # fmt: skip
+def test_a_function_of_the_tests_can_raise_and_call_back(
+    sandbox: Sandbox, source: str, test: str
+) -> None:
+    verdict = judge(sandbox, source, tests=[test])
+    assert verdict.status == "correct", verdict
+
+
+def test_what_a_prompt_imports_is_not_the_candidates_to_define(sandbox: Sandbox) -> None:
+    prompt = "from collections import Counter\n\ndef f(x):\n    pass\n"
+    spec = {"tests": ["assert Counter(f('aab')) == Counter('aab')"], "entry_point": "f"}
+    assert judge(sandbox, "def f(x):\n    return x", prompt=prompt, **spec).status == "correct"
+    forged = "def Counter(x):\n    return 1\ndef f(x):\n    return ''"
+    assert judge(sandbox, forged, prompt=prompt, **spec).status == "wrong"
 
 
 def test_humaneval_checks_are_called_with_the_entry_point(sandbox: Sandbox) -> None:
@@ -195,7 +290,7 @@ def test_mbpp_references_are_correct_and_stubs_never(sandbox: Sandbox) -> None:
     rejected: list[Any] = []
     accepted: list[Any] = []
     for row in rows:
-        spec = {"tests": row["test_list"], "setup": row["test_setup_code"]}
+        spec = {"tests": row["test_list"], "setup": row["test_setup_code"], "timeout_s": 60}
         if judge(sandbox, row["code"], **spec).status != "correct":
             rejected.append(row["task_id"])
         names = [line.split("(")[0][4:] for line in row["code"].splitlines() if line[:4] == "def "]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from verifiers import code
+from verifiers import code, programs
 from verifiers.sandbox.supervisor import Sandbox
 from verifiers.spec import SpecError, parse_spec
 from verifiers.verdict import Verdict
@@ -129,7 +129,7 @@ def test_a_hostile_program_costs_only_itself(sandbox: Sandbox, source: str, stat
 def test_a_source_that_never_compiles_is_ended_with_all_its_passes(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(code, "COMPILE_S", 1.0)
+    monkeypatch.setattr(programs, "COMPILE_S", 1.0)
     doubled = "\n".join(f"#define D{n} D{n - 1} D{n - 1}" for n in range(1, 40))
     source = f"#define D0 ;\n{doubled}\nint main(){{ D39 }}"
     verdict = judge(sandbox, source, language="cpp")

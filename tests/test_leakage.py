@@ -1,0 +1,131 @@
+"""The leak monitor: finds what refers to an unseen reference, and leaves honest work alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.config import JobSpec
+from trainer.leakage import Leaks, LeakWatch, measure
+from trainer.records import Privileged, Task
+
+TRACE = "Four boxes hold six apples each, so that there are twenty four apples in all."
+WORK = "Each box has six apples and there are four boxes, therefore we multiply and obtain 24 ."
+
+
+def task(question: str = "How many apples?", **privileged: Any) -> Task:
+    privileged = privileged or {"answer": "24", "trace": TRACE}
+    verifier = {"kind": "math", "answer": "24"}
+    message = {"role": "user", "content": question}
+    return Task("t", (message,), verifier, Privileged(**privileged))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Following the reference solution, we add.",
+        "The provided answer tells us that x is 3.",
+        "According to the solution, there are 24.",
+        "As shown in the reference the sum is 24.",
+        "The hint says that it is even.",
+        "From the answer key: 24.",
+        "We are told that the answer is 24.",
+        "Since the correct answer is 24, we need four boxes.",
+        "We know the answer is 24.",
+        "We multiply to match the expected result.",
+        "THE GIVEN SOLUTION is right.",
+    ],
+)
+def test_a_reference_to_what_the_policy_cannot_see_is_found(text: str) -> None:
+    assert measure([(task(), [text])]).reference == 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WORK,
+        "The correct answer is 24.",
+        "Given the total, the answer is 24.",
+        "Because there are four boxes, the answer is 24.",
+        "The solution is x = 3.",
+        "Let me check the answer: 4 x 6 = 24.",
+        "Therefore, the expected value is 24.",
+        "",
+    ],
+)
+def test_the_ordinary_words_of_a_solution_are_no_leak(text: str) -> None:
+    assert measure([(task(), [text])]) == Leaks()
+
+
+def test_a_phrase_of_the_prompt_may_be_repeated() -> None:
+    asked = task("Is the given solution right?", answer="no")
+    assert measure([(asked, ["The given solution is right."])]).reference == 0.0
+
+
+def test_a_jobs_own_patterns_are_added() -> None:
+    texts = ["Per manual section 7 we stop.", WORK]
+    assert measure([(task(), texts)]).reference == 0.0
+    assert measure([(task(), texts)], ["manual SECTION [0-9]+"]).reference == 0.5
+
+
+def test_an_answer_before_the_work_is_found_and_one_after_it_is_not() -> None:
+    first = f"The answer is 24. {WORK}"
+    assert measure([(task(), [first, WORK])]).early_answer == 0.5
+
+
+def test_an_answer_without_work_or_out_of_the_prompt_is_no_early_answer() -> None:
+    assert measure([(task(), ["The answer is 24."])]).early_answer == 0.0
+    known = task("Is it 24?")
+    assert measure([(known, [f"It is 24. {WORK}"])]).early_answer == 0.0
+    letter = task(answer="a")
+    assert measure([(letter, [f"Take a look. {WORK}"])]).early_answer == 0.0
+
+
+def test_overlap_is_the_share_of_word_5_grams_out_of_the_privileged_text() -> None:
+    assert measure([(task(), [TRACE])]).overlap == 1.0
+    assert measure([(task(), [WORK])]).overlap == 0.0
+    half = "so that there are twenty four green pears"  # four grams, two of the trace
+    assert measure([(task(), [half])]).overlap == 0.5
+    assert measure([(task(), [TRACE, WORK])]).overlap == 0.5
+
+
+def test_what_the_prompt_says_too_is_no_overlap() -> None:
+    assert measure([(task(TRACE), [TRACE])]).overlap == 0.0
+
+
+def test_a_task_without_privileged_text_has_no_overlap() -> None:
+    bare = Task("t", ({"role": "user", "content": "?"},), {"kind": "text", "regex": "x"})
+    assert measure([(bare, [WORK])]) == Leaks()
+
+
+@given(st.lists(st.text(max_size=80), max_size=4), st.text(max_size=40))
+def test_rates_lie_between_0_and_1_for_any_text(texts: list[str], answer: str) -> None:
+    leaks = measure([(task(answer=answer), texts)])
+    assert all(0 <= rate <= 1 for rate in (leaks.reference, leaks.early_answer, leaks.overlap))
+
+
+def test_a_job_is_measured_against_its_first_step_also_after_a_resume(tmp_path: Path) -> None:
+    file = tmp_path / "traces" / "leakage.json"
+    watch = LeakWatch(file)
+    first = watch.metrics([(task(), [TRACE, WORK])])
+    assert first == {
+        "leak_reference": 0.0,
+        "leak_early_answer": 0.0,
+        "leak_overlap": 0.5,
+        "leak_rise": 0.0,
+    }
+    resumed = LeakWatch(file)
+    assert resumed.metrics([(task(), [TRACE, TRACE])])["leak_rise"] == 0.5
+    assert resumed.metrics([(task(), [WORK])])["leak_rise"] == 0.0, "a fall is no leak"
+    told = resumed.metrics([(task(), ["The hint says 24."])])
+    assert told["leak_rise"] == told["leak_reference"] == 1.0
+
+
+def test_a_pattern_that_cannot_be_matched_in_linear_time_is_refused_by_the_job() -> None:
+    data = {"model": {"path": "m"}, "tasks": {"train": "t"}, "leakage": {"patterns": [r"(a)\1"]}}
+    with pytest.raises(ValueError, match=r"leakage\.patterns[\s\S]*no RE2 pattern"):
+        JobSpec.model_validate(data)
