@@ -99,6 +99,7 @@ class RayTiers:
                 labels=tier.labels,
                 env=self._env(tier),
                 workers=max(1, int(tier.cpus)),
+                databases=_folders(job),
             ),
             least=tier.replicas,
             most=tier.max_replicas or tier.replicas,
@@ -292,6 +293,12 @@ class RayTiers:
         await abandon(late)
         for actor in (*self.engines, *self._teachers):
             ray.kill(actor)
+
+
+def _folders(job: JobSpec) -> list[str]:
+    """Where the job's databases may lie: beside its task files."""
+    files = (job.tasks.train, job.tasks.holdout)
+    return list(dict.fromkeys(str(Path(file).parent) for file in files if file is not None))
 
 
 async def _one(wait: Awaitable[T]) -> T:

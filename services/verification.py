@@ -23,9 +23,12 @@ Judgement = tuple[tuple[Verdict, ...], Summary]
 class VerifierPool:
     """One pool of verifier workers; groups are judged side by side."""
 
-    def __init__(self, workers: int, deadline_s: float = 10.0) -> None:
-        """`deadline_s` is for callers that name none, in wall seconds of one verdict."""
-        self._pool = WorkerPool(workers=workers, deadline_s=deadline_s)
+    def __init__(
+        self, workers: int, deadline_s: float = 10.0, databases: Sequence[str] = ()
+    ) -> None:
+        """`deadline_s` is for callers that name none, in wall seconds of one verdict;
+        `databases` are the folders whose files specs may name."""
+        self._pool = WorkerPool(workers, deadline_s=deadline_s, databases=databases)
         self._counts = VerdictCounts()
         self._replaced = 0
         self._stopped = asyncio.Event()

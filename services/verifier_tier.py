@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -52,13 +52,15 @@ class VerifierTierFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class PoolShape:
-    """What one pool actor takes: Ray resources, node labels, environment, worker processes."""
+    """What one pool actor takes: Ray resources, node labels, environment, worker processes,
+    and the folders whose databases specs may name."""
 
     cpus: float
     gpus: float
     labels: Mapping[str, str]
     env: Mapping[str, str]
     workers: int
+    databases: Sequence[str] = ()
     start_s: float = 300.0
 
     def start(self) -> Any:
@@ -72,7 +74,11 @@ class PoolShape:
         }
         if self.labels:
             options["label_selector"] = dict(self.labels)
-        return ray.remote(VerifierPool).options(**options).remote(self.workers)
+        return (
+            ray.remote(VerifierPool)
+            .options(**options)
+            .remote(self.workers, databases=tuple(self.databases))
+        )
 
 
 @dataclass(slots=True)

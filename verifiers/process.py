@@ -6,18 +6,20 @@ memory file for what it prints, nothing else inherited. Knows nothing of queues.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from verifiers import wire
+from verifiers.sandbox.policy import Mechanism, Profile
 
 _BOOT = (
-    "import sys; sys.path[:] = sys.argv[4:]; del sys.argv[4:]; "
+    "import sys; sys.path[:] = sys.argv[2:]; del sys.argv[2:]; "
     "from verifiers.worker import main; main()"
 )
 _ENVIRONMENT = {
@@ -26,20 +28,36 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",  # each would reserve 64 MiB of address space
 }
 OPERATORS = ("STROP_GRADER_", "STROP_SQL_")
 _PRINTED = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one worker may use: bytes of address space, CPU seconds for one job.
+_CRASHES = frozenset(
+    -number
+    for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+)
 
-    `unsafe` lets it serve without the walls of its sandbox.
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker is told when it starts; plain data.
+
+    memory      bytes of address space it may take up, whatever it does
+    databases   folders that it may read
+    network     whether it may connect to other machines
+    profile     how files are kept out of reach; None: what the kernel has
+    mechanisms  the walls to raise, all of the profile's by default; it refuses to serve
+                with fewer
+    unsafe      serve where walls are missing
     """
 
     memory: int
-    cpu_s: float
+    databases: tuple[str, ...] = ()
+    network: bool = False
+    profile: Profile | None = None
+    mechanisms: tuple[Mechanism, ...] | None = None
     unsafe: bool = False
 
 
@@ -52,7 +70,7 @@ class WorkerProcess:
     """A running worker and the channel to it. Must be made by the thread that keeps it:
     the kernel kills the worker when that thread ends."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.channel, theirs = socket.socketpair()
         self._printed = os.memfd_create("worker-output", os.MFD_CLOEXEC)
         path = [os.path.abspath(entry) for entry in sys.path]  # "" is the current folder
@@ -60,13 +78,12 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-X", "utf8", "-c", _BOOT),
-                    *(str(limits.memory), str(limits.cpu_s)),
-                    *("unsafe" if limits.unsafe else "walled", *path),
+                    *(json.dumps(asdict(settings)), *path),
                 ],
                 stdin=theirs.fileno(),
                 stdout=self._printed,
                 stderr=self._printed,
-                env=_ENVIRONMENT | _operators(),
+                env=_ENVIRONMENT | (_operators() if settings.network else {}),
                 cwd="/",
                 close_fds=True,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
@@ -140,6 +157,11 @@ class Ending:
     def out_of_cpu(self) -> bool:
         """Whether the kernel ended it because its job used up its CPU time."""
         return self.code in (-signal.SIGPROF, -signal.SIGXCPU)
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it died of a signal that a process brings upon itself."""
+        return self.code in _CRASHES
 
     def __str__(self) -> str:
         cause = signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"

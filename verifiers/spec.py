@@ -312,10 +312,10 @@ def granted_s(spec: AnySpec) -> float:
 
 
 def located(spec: AnySpec, folder: str = ".") -> AnySpec:
-    """The spec with every file named by its absolute path, for a process that works elsewhere;
-    a relative one is taken from `folder`."""
+    """The spec with every file named by its real absolute path, for a process that works
+    elsewhere; a relative one is taken from `folder`."""
     if isinstance(spec, SqlSpec) and spec.engine != "postgres":
-        path = os.path.abspath(os.path.join(folder, spec.database))
+        path = os.path.realpath(os.path.join(folder, spec.database))
         return spec.model_copy(update={"database": path})
     if isinstance(spec, CompositeSpec):
         parts = tuple(

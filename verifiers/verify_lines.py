@@ -12,13 +12,14 @@ error of the file's, which is no verdict. Knows no Ray and no service.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from queue import Queue
 from typing import Any, TextIO
 
 from verifiers import strict_json
+from verifiers.databases import Folder
 from verifiers.pool import WorkerPool
 from verifiers.spec import SpecError
 from verifiers.strict_json import StrictJsonError
@@ -102,9 +103,11 @@ class _Writer:
                 self._failure = error
 
 
-def verify_with(lines: Iterable[str], output: TextIO, *, workers: int = 2) -> Tally:
-    """`verify` in a pool of its own."""
-    with WorkerPool(workers) as pool:
+def verify_with(
+    lines: Iterable[str], output: TextIO, *, workers: int = 2, databases: Sequence[Folder] = ()
+) -> Tally:
+    """`verify` in a pool of its own; `databases` are folders whose files SQL specs may name."""
+    with WorkerPool(workers, databases=databases) as pool:
         return verify(lines, output, pool, window=max(256, 8 * workers))
 
 

@@ -114,7 +114,10 @@ class Judging:
     async def _started(self) -> WorkerPool:
         async with self._starting:
             if self._pool is None:
-                starting = asyncio.to_thread(WorkerPool, self._workers, deadline_s=DEADLINE_S)
+                folders = () if self._databases is None else (self._databases,)
+                starting = asyncio.to_thread(
+                    WorkerPool, self._workers, deadline_s=DEADLINE_S, databases=folders
+                )
                 # A caller who goes away must not leave a pool behind that nobody closes.
                 self._pool = await _whole(starting)
                 self._replaced = 0

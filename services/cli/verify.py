@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +14,24 @@ from services.cli.commands import app
 @app.command()
 def verify(
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes.")] = 2,
+    databases: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--databases",
+            exists=True,
+            file_okay=False,
+            help="A folder whose databases may be named, by default the current one; the first "
+            "is where relative paths start.",
+        ),
+    ] = None,
 ) -> None:
     """Judge {"id", "verifier", "completion"} lines from standard input, in order."""
+    from verifiers.databases import here
     from verifiers.verify_lines import verify_with
 
-    tally = verify_with(sys.stdin, sys.stdout, workers=workers)
+    try:
+        tally = verify_with(sys.stdin, sys.stdout, workers=workers, databases=databases or here())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     if not tally.clean:
         sys.exit(1)

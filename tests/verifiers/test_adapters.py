@@ -24,7 +24,7 @@ from verifiers.verify_lines import verify
 
 REPOSITORY = Path(__file__).parents[2]
 GRADERS = REPOSITORY / "examples" / "graders"
-BROKEN = {"kind": "sql", "database": "/nonexistent.sqlite", "query": "SELECT 1"}
+BROKEN = {"kind": "sql", "database": "absent.sqlite", "query": "SELECT 1"}
 
 
 def test_verl_scores_an_answer_a_spec_and_a_spec_in_extra_info():
@@ -56,7 +56,7 @@ def test_easyr1_gets_the_scores_of_a_batch():
         {"overall": 1.0, "accuracy": 1.0},
         {"overall": 0.0, "accuracy": 0.0},
     ]
-    with pytest.raises(NoVerdictError, match="nonexistent"):
+    with pytest.raises(NoVerdictError, match="absent"):
         easyr1_scores([*inputs, {**inputs[0], "ground_truth": json.dumps(BROKEN)}])
 
 
@@ -73,7 +73,7 @@ def test_a_fork_of_the_trainer_judges_too():
 
 
 def test_verl_hears_of_a_fault_of_ours_and_of_a_bad_spec():
-    with pytest.raises(NoVerdictError, match="nonexistent"):
+    with pytest.raises(NoVerdictError, match="absent"):
         compute_score("shop", "SELECT 1", BROKEN)
     with pytest.raises(SpecError, match="answer"):
         compute_score("math", "12", {"kind": "math"})

@@ -77,16 +77,13 @@ def test_composites_nest_once_and_no_deeper():
         parse_spec({"kind": "composite", "parts": [{"verifier": two}]})
 
 
-def test_a_pool_judges_composites_and_finds_their_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_pool_judges_composites_and_finds_their_files(tmp_path: Path):
     import sqlite3
 
     with sqlite3.connect(tmp_path / "t.sqlite") as connection:
         connection.execute("CREATE TABLE t (a INTEGER)")
         connection.execute("INSERT INTO t VALUES (12), (13)")
     connection.close()
-    monkeypatch.chdir(tmp_path)
     query = {"kind": "sql", "database": "t.sqlite", "query": "SELECT a FROM t WHERE a > 12"}
     spec = {
         "kind": "composite",
@@ -94,7 +91,7 @@ def test_a_pool_judges_composites_and_finds_their_files(
         "gate": SHORT | {"regex": "(?s).*"},
     }
     assert parse_spec(dump_spec(parse_spec(spec))) == parse_spec(spec)
-    with WorkerPool(1) as pool:
+    with WorkerPool(1, databases=[tmp_path]) as pool:
         right, wrong = pool.judge_many(
             [(spec, "SELECT a FROM t WHERE NOT a <= 12"), (spec, "SELECT 13")]
         )

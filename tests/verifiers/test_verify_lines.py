@@ -15,8 +15,8 @@ TWELVE = {"kind": "math", "answer": "12"}
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[WorkerPool]:
-    with WorkerPool(2) as pool:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
+    with WorkerPool(2, databases=[tmp_path_factory.mktemp("databases")]) as pool:
         yield pool
 
 
@@ -52,6 +52,8 @@ def test_verdicts_come_in_the_order_of_the_lines(pool: WorkerPool):
         ('{"id": 1, "verifier": {"kind": "mth"}, "completion": ""}', "is no verifier"),
         ('{"id": 1, "verifier": {"kind": "math"}, "completion": ""}', "answer: Field required"),
         ('{"id": 1, "verifier": {}, "completion": "", "more": 1}', "unknown field 'more'"),
+        ('{"id": 1, "verifier": {"kind": "sql", "database": "/etc/x", "query": "a"},'
+         ' "completion": ""}', "lies outside"),
         ('{"id": 1, "id": 2}', "stands twice"),
     ],
 )  # fmt: skip
@@ -67,7 +69,7 @@ def test_a_line_that_is_no_case_is_an_error_and_no_verdict(pool: WorkerPool, lin
 
 
 def test_a_fault_of_ours_has_no_score(pool: WorkerPool):
-    spec = {"kind": "sql", "database": "/nonexistent.sqlite", "query": "SELECT 1"}
+    spec = {"kind": "sql", "database": "absent.sqlite", "query": "SELECT 1"}
     output = io.StringIO()
     tally = verify(lines([{"id": None, "verifier": spec, "completion": "SELECT 1"}]), output, pool)
     (verdict,) = told(output)

@@ -21,7 +21,7 @@ _RULE_PATH_BENEATH = 1
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _FIRST_ABI_RIGHTS = (1 << 13) - 1
 _LATER_RIGHTS = {2: 1 << 13, 3: 1 << 14, 5: 1 << 15}  # refer, truncate, ioctl of devices
-_TCP = 0b11  # bind, connect
+_BIND_TCP, _CONNECT_TCP = 0b01, 0b10
 _SCOPE_SOCKETS, _SCOPE_SIGNALS = 0b01, 0b10
 
 
@@ -39,10 +39,13 @@ def restrict(
     *,
     executable: Iterable[str] = (),
     writable: Iterable[str] = (),
+    network: bool = False,
+    signals: bool = False,
 ) -> None:
     """Confine this thread and all that it starts, for ever, to reading beneath `readable`.
 
-    `executable` may be read and executed, in `writable` everything be done. Needs no_new_privs. Raises LandlockError.
+    `executable` may be read and executed, in `writable` everything be done; `network` lets
+    it connect, `signals` signal. Needs no_new_privs. Raises LandlockError.
     """
     version = abi()
     rights = _FIRST_ABI_RIGHTS
@@ -50,9 +53,9 @@ def restrict(
         rights |= right if version >= since else 0
     attributes = struct.pack("=Q", rights)
     if version >= 4:
-        attributes += struct.pack("=Q", _TCP)
+        attributes += struct.pack("=Q", _BIND_TCP | (0 if network else _CONNECT_TCP))
     if version >= 6:
-        attributes += struct.pack("=Q", _SCOPE_SOCKETS | _SCOPE_SIGNALS)
+        attributes += struct.pack("=Q", _SCOPE_SOCKETS | (0 if signals else _SCOPE_SIGNALS))
     ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     try:
         for paths, access in (
@@ -75,7 +78,8 @@ def _allow(ruleset: int, path: str, access: int) -> None:
         rule = struct.pack("=Qi", access, descriptor)
         _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
     finally:
-        os.close(descriptor)
+        if not path.startswith("/proc/"):  # there, only while it is open is a file the same
+            os.close(descriptor)
 
 
 def _call(number: int, *arguments: object) -> int:

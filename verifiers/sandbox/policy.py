@@ -9,12 +9,23 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Mechanism = Literal["no_new_privs", "dumpable", "capabilities", "rlimits", "landlock", "seccomp"]
-MECHANISMS: tuple[Mechanism, ...] = get_args(Mechanism)
+Mechanism = Literal[
+    "no_new_privs", "dumpable", "capabilities", "rlimits", "landlock", "namespaces", "seccomp"
+]
+Profile = Literal["landlock", "namespaces"]
+"""What keeps files out of reach: rules on paths, or, where the kernel has none (inside
+gVisor), a root folder of its own in a user namespace."""
+
+MECHANISMS: Mapping[Profile, tuple[Mechanism, ...]] = {
+    profile: tuple(m for m in get_args(Mechanism) if m not in get_args(Profile) or m == profile)
+    for profile in get_args(Profile)
+}
+UNSAFE: tuple[Mechanism, ...] = ("no_new_privs", "dumpable", "rlimits")
+"""What is raised where the walls may be missing: what every Linux has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +44,39 @@ class HasFlags:
     mask: int
 
 
-Condition = OneOf | HasFlags
+@dataclass(frozen=True, slots=True)
+class LacksFlags:
+    """Argument number `argument` of the call has no bit of `mask`."""
+
+    argument: int
+    mask: int
+
+
+Condition = OneOf | HasFlags | LacksFlags
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a room may reach outside itself.
+
+    readable    folders and files that may be read
+    executable  those that may be read and executed
+    writable    folders in which everything may be done
+    network     whether it may connect to other machines
+    signals     whether it may signal processes of other rooms that it holds a pidfd of
+    """
+
+    readable: tuple[str, ...] = ()
+    executable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    network: bool = False
+    signals: bool = False
+
 
 ALLOWED: tuple[str, ...] = (
     # descriptors that are already open, and files that Landlock lets be opened for reading
     "read", "readv", "pread64", "write", "writev", "lseek", "close", "dup", "dup2", "dup3",
-    "open", "openat", "fstat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat",
+    "fstat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat",
     "faccessat2", "readlink", "readlinkat", "getdents64", "getcwd",
     # memory
     "brk", "mmap", "munmap", "mprotect", "mremap", "madvise", "membarrier",
@@ -56,8 +94,11 @@ ALLOWED: tuple[str, ...] = (
 
 _CLONE_THREAD = 0x00010000
 _CLONE_VM = 0x00000100
+_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | (os.O_TMPFILE & ~os.O_DIRECTORY)
 
 CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
+    "open": (LacksFlags(1, _TO_WRITE),),
+    "openat": (LacksFlags(2, _TO_WRITE),),
     "clone": (HasFlags(0, _CLONE_THREAD | _CLONE_VM),),  # a thread, never a process
     "prlimit64": (OneOf(0, (0,)), OneOf(2, (0,))),  # read its own limits, set none
     "fcntl": (OneOf(1, (0, 1, 2, 3, 1030)),),  # F_DUPFD, F_[GS]ETFD, F_GETFL, F_DUPFD_CLOEXEC
@@ -71,7 +112,20 @@ NOT_IMPLEMENTED: tuple[str, ...] = ("clone3",)
 
 COMPILER_ALLOWED: tuple[str, ...] = (
     # a compiler is our program on the candidate's text: it starts its passes and writes files
-    *(*ALLOWED, "clone", "vfork", "execve", "wait4", "pipe", "pipe2", "umask", "chmod", "fchmod"),
+    *(
+        *ALLOWED,
+        "open",
+        "openat",
+        "clone",
+        "vfork",
+        "execve",
+        "wait4",
+        "pipe",
+        "pipe2",
+        "umask",
+        "chmod",
+        "fchmod",
+    ),
     *("unlink", "unlinkat", "rename", "ftruncate", "fallocate", "fadvise64", "getpgrp"),
 )
 
@@ -83,6 +137,48 @@ NATIVE_CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
     **CONDITIONAL,
     "execveat": (OneOf(0, (BINARY,)), OneOf(4, (_AT_EMPTY_PATH,))),  # become that program
 }
+
+WORKER_ALLOWED: tuple[str, ...] = (
+    # a worker talks over sockets that it has, and takes descriptors from its zygotes
+    *(*ALLOWED, "recvfrom", "recvmsg", "getsockname", "getsockopt", "shutdown", "wait4"),
+    # sets its timer, and ends what its zygotes forked for it
+    *("setitimer", "pidfd_send_signal"),
+)
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 1030)  # also F_SETFL, and DuckDB's read lock: F_GETLK, F_SETLK
+_IOCTL = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)  # also FIONBIO
+
+WORKER_CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
+    **CONDITIONAL,
+    "prlimit64": (OneOf(0, (0,)),),  # its own limits alone, and those only downwards
+    "fcntl": (OneOf(1, _FCNTL),),
+    "ioctl": (OneOf(1, _IOCTL),),
+    "sendto": (OneOf(4, (0,)),),  # to no address: over a socket that is connected
+}
+
+NETWORK_ALLOWED: tuple[str, ...] = (
+    *(*WORKER_ALLOWED, "connect", "setsockopt", "getpeername", "sendto", "sendmsg", "sendmmsg"),
+    *("recvmmsg", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait"),
+    "bind",  # a resolver's socket; none may listen
+)
+NETWORK_CONDITIONAL: Mapping[str, tuple[Condition, ...]] = {
+    **{name: c for name, c in WORKER_CONDITIONAL.items() if name != "sendto"},
+    "socket": (OneOf(0, (1, 2, 10, 16)),),  # local, IPv4, IPv6, and netlink for resolvers
+}
+NETWORK_FILES = (
+    *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"),
+    *(
+        "/etc/ssl/certs",
+        "/etc/ssl/openssl.cnf",
+        "/etc/ssl/cert.pem",
+        "/etc/pki/tls",
+        "/etc/pki/ca-trust",
+    ),
+    "/usr/share/ca-certificates",
+)
+"""What resolving names and checking certificates needs to read."""
+
+DUCKDB_FILES = ("/proc/self/cgroup", "/sys/fs/cgroup")
+"""Where DuckDB looks for its limits: it dies of a file that is there and cannot be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +222,22 @@ def readable_paths() -> tuple[str, ...]:
         *packages,
         *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
     )
-    real = dict.fromkeys(os.path.realpath(path) for path in candidates)
-    return tuple(path for path in real if os.path.isdir(path) and path not in NEVER_READABLE)
+    # As they are named too: a root folder of our own has no symbolic links that lead there.
+    named = dict.fromkeys(n for path in candidates for n in (path, os.path.realpath(path)))
+    return tuple(
+        path
+        for path in named
+        if os.path.isdir(path) and os.path.realpath(path) not in NEVER_READABLE
+    )
+
+
+def worker_reach(databases: Sequence[str], *, network: bool, profile: Profile) -> Reach:
+    """What a worker that judges may reach: its own package, and the tasks' databases."""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    files = [
+        f"/usr/bin/{command[0]}" for command in COMPILERS.values()
+    ]  # to see that they are there
+    files += NETWORK_FILES if network else ()
+    files += DUCKDB_FILES if databases and profile == "landlock" else ()
+    readable = (*readable_paths(), own, *filter(os.path.exists, files), *databases)
+    return Reach(tuple(dict.fromkeys(readable)), network=network, signals=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from verifiers.sandbox import libc
-from verifiers.sandbox.policy import Condition, HasFlags
+from verifiers.sandbox.policy import Condition, HasFlags, LacksFlags
 
 
 class SeccompError(OSError):
@@ -37,6 +37,9 @@ NUMBERS: Mapping[str, tuple[int, int]] = {
     "ftruncate": (77, 46), "getpgrp": (111, -1), "pipe": (22, -1), "pipe2": (293, 59),
     "rename": (82, -1), "umask": (95, 166), "unlink": (87, -1), "unlinkat": (263, 35),
     "vfork": (58, -1), "wait4": (61, 260),
+    "bind": (49, 200), "connect": (42, 203), "getpeername": (52, 205),
+    "getsockname": (51, 204), "getsockopt": (55, 209), "recvmmsg": (299, 243),
+    "sendmmsg": (307, 269), "setsockopt": (54, 208), "shutdown": (48, 210), "socket": (41, 198),
     "access": (21, -1), "arch_prctl": (158, -1), "brk": (12, 214), "capget": (125, 90),
     "clock_getres": (229, 114), "clock_gettime": (228, 113), "clock_nanosleep": (230, 115),
     "clone": (56, 220), "clone3": (435, 435), "close": (3, 57), "dup": (32, 23),
@@ -98,6 +101,8 @@ def compile_filter(
     program += [(_JEQ, len(plain) - index, 0, nr) for index, nr in enumerate(plain)]
     program += [(_JUMP, 0, 0, 1), allow]
     for name, conditions in conditional.items():
+        if number(name) < 0:
+            continue
         block = [instruction for c in conditions for instruction in _check(c, refuse)] + [allow]
         program += [(_JEQ, 0, len(block), number(name)), *block]
     for name in not_implemented:
@@ -137,6 +142,13 @@ def _check(condition: Condition, refuse: _Instruction) -> list[_Instruction]:
             (_LOAD, 0, 0, low),
             (_AND, 0, 0, condition.mask),
             (_JEQ, 1, 0, condition.mask),
+            refuse,
+        ]
+    if isinstance(condition, LacksFlags):
+        return [
+            (_LOAD, 0, 0, low),
+            (_AND, 0, 0, condition.mask),
+            (_JEQ, 1, 0, 0),
             refuse,
         ]
     count = len(condition.values)

@@ -26,8 +26,8 @@ from collections.abc import Collection, Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from verifiers.sandbox import policy
-from verifiers.sandbox.policy import MECHANISMS, Limits, Mechanism
+from verifiers.sandbox import policy, walls
+from verifiers.sandbox.policy import Limits, Mechanism, Profile
 from verifiers.sandbox.protocol import Channel
 
 _BOOT = (
@@ -114,6 +114,7 @@ class Run:
 class Sandbox:
     """A tree of zygotes, and runs in it: one at a time, callers wait for each other.
 
+    `profile` says how files are kept out of reach; by default it is what the kernel has.
     `mechanisms` are the walls to raise; the self-test refuses fewer than all of them.
     `unsafe` is for development where the kernel lacks a wall: nothing is refused, and
     `tainted` says so of everything that was run. Raises SandboxError. `close` it.
@@ -122,7 +123,8 @@ class Sandbox:
     def __init__(
         self,
         *,
-        mechanisms: Collection[Mechanism] = MECHANISMS,
+        profile: Profile | None = None,
+        mechanisms: Collection[Mechanism] | None = None,
         unsafe: bool = False,
         start_s: float = 60.0,
     ) -> None:
@@ -133,9 +135,10 @@ class Sandbox:
         self._lock = threading.Lock()
         self._zygotes: dict[str, _Zygote] = {}
         self._numbers = self._programs = 0
-        walls = ("no_new_privs", "dumpable", "rlimits") if unsafe else tuple(mechanisms)
+        demanded = policy.MECHANISMS[profile or walls.profile()]
+        raised = policy.UNSAFE if unsafe else tuple(demanded if mechanisms is None else mechanisms)
         settings = {
-            "mechanisms": walls,
+            "mechanisms": raised,
             "readable": policy.readable_paths(),
             "temporary": tempfile.gettempdir(),
         }
@@ -162,7 +165,7 @@ class Sandbox:
             self.scratch = str(ready["scratch"])
             """The folder in which programs are compiled; the first zygote removes it."""
             if not unsafe:
-                self._prove(walls)
+                self._prove(demanded, raised)
         except BaseException:
             self.close()
             raise
@@ -250,8 +253,8 @@ class Sandbox:
         self._zygotes[kind] = zygote
         return zygote
 
-    def _prove(self, walls: Collection[str]) -> None:
-        holes = [f"{name} is not in force" for name in MECHANISMS if name not in walls]
+    def _prove(self, demanded: Collection[str], raised: Collection[str]) -> None:
+        holes = [f"{name} is not in force" for name in demanded if name not in raised]
         try:
             with self.run("canary", Limits(), END_S) as run:
                 holes += [
@@ -272,17 +275,17 @@ _shared_lock = threading.Lock()
 _shared: list[tuple[int, Sandbox]] = []
 
 
-def shared(*, unsafe: bool = False) -> Sandbox:
+def shared(*, unsafe: bool = False, profile: Profile | None = None) -> Sandbox:
     """The sandbox of this process, started on first use and ended with it.
 
-    One that failed a run is replaced. `unsafe` counts when it is started. Raises
+    One that failed a run is replaced. The arguments count when it is started. Raises
     SandboxError.
     """
     with _shared_lock:
         if _shared and (_shared[0][0] != os.getpid() or _shared[0][1].broken):
             _shared.clear()
         if not _shared:
-            sandbox = Sandbox(unsafe=unsafe)
+            sandbox = Sandbox(unsafe=unsafe, profile=profile)
             atexit.register(sandbox.close)
             _shared.append((os.getpid(), sandbox))
         return _shared[0][1]

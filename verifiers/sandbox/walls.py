@@ -11,10 +11,10 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from verifiers.sandbox import landlock, libc, policy, seccomp
-from verifiers.sandbox.policy import Limits, Mechanism
+from verifiers.sandbox import landlock, libc, namespaces, policy, seccomp
+from verifiers.sandbox.policy import Limits, Mechanism, Profile, Reach
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPSET = {"x86_64": 126, "aarch64": 91}
@@ -25,21 +25,38 @@ class WallError(OSError):
     """A wall that cannot be raised."""
 
 
-def settle(
-    mechanisms: Collection[Mechanism],
-    readable: Sequence[str],
-    *,
-    executable: Sequence[str] = (),
-    writable: Sequence[str] = (),
-) -> None:
-    """What a zygote raises before it serves; forks inherit it. Raises OSError."""
+def profile() -> Profile:
+    """How files are kept out of reach here: by Landlock, else by namespaces.
+
+    Where neither is to be had the answer is `landlock`, whose wall then fails to rise.
+    """
+    try:
+        landlock.abi()
+    except landlock.LandlockError:
+        return "namespaces" if namespaces.available() else "landlock"
+    return "landlock"
+
+
+def settle(mechanisms: Collection[Mechanism], reach: Reach, *, last: bool = True) -> None:
+    """What a zygote raises before it serves; forks inherit it. Raises OSError.
+
+    Not `last`: capabilities stay, for `only`, and each fork drops them itself.
+    """
     if "no_new_privs" in mechanisms:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if "namespaces" in mechanisms:
+        namespaces.enter(reach)  # while it may still write its own maps
     if "dumpable" in mechanisms:
         libc.prctl(_PR_SET_DUMPABLE, 0)
     if "landlock" in mechanisms:
-        landlock.restrict(readable, executable=executable, writable=writable)
-    if "capabilities" in mechanisms:
+        landlock.restrict(
+            reach.readable,
+            executable=reach.executable,
+            writable=reach.writable,
+            network=reach.network,
+            signals=reach.signals,
+        )
+    if last and "capabilities" in mechanisms:
         _drop_capabilities()
 
 
@@ -47,7 +64,7 @@ def confine(
     mechanisms: Collection[Mechanism], limits: Limits, program: seccomp.Filter, parent: int
 ) -> None:
     """What each fork raises for itself. `program` is the seccomp filter. Raises OSError."""
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:
         raise WallError("the zygote died first")
     if "dumpable" in mechanisms:
@@ -73,11 +90,14 @@ def rlimits(limits: Limits) -> tuple[tuple[int, int], ...]:
 
 def filters() -> dict[str, seccomp.Filter]:
     """The seccomp filter of each role that has one of its own, and of `run`, all others'."""
-    conditions = {name: c for name, c in policy.CONDITIONAL.items() if name != "clone"}
+    free = ("clone", "open", "openat")
+    conditions = {name: c for name, c in policy.CONDITIONAL.items() if name not in free}
     table = {
         "run": (policy.ALLOWED, policy.CONDITIONAL),
         "native": (policy.ALLOWED, policy.NATIVE_CONDITIONAL),
         "compiler": (policy.COMPILER_ALLOWED, conditions),
+        "worker": (policy.WORKER_ALLOWED, policy.WORKER_CONDITIONAL),
+        "network worker": (policy.NETWORK_ALLOWED, policy.NETWORK_CONDITIONAL),
     }
     return {
         role: seccomp.Filter(seccomp.compile_filter(allowed, conditional, policy.NOT_IMPLEMENTED))
@@ -89,6 +109,14 @@ def only(binary: str, mechanisms: Collection[Mechanism]) -> None:
     """Let nothing be opened any more but this program, for execution. Raises OSError."""
     if "landlock" in mechanisms:
         landlock.restrict((), executable=(binary,))
+    if "namespaces" in mechanisms:
+        namespaces.shut_out()
+
+
+def renounce(mechanisms: Collection[Mechanism]) -> None:
+    """Drop the capabilities that `settle` left. Raises OSError."""
+    if "capabilities" in mechanisms:
+        _drop_capabilities()
 
 
 def die_with_parent() -> None:

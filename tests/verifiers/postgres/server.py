@@ -34,6 +34,7 @@ class PostgresServer:
         self._bin = home
         self._home.chmod(0o755)  # workers have no privilege that would lead them to the socket
         # The server refuses to run as root.
+        self._home.chmod(0o755)  # a worker comes to the socket as anybody does
         self._as: Sequence[str] = ()
         if os.geteuid() == 0:
             account = pwd.getpwnam(SERVER_USER)

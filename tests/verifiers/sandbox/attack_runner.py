@@ -1,6 +1,7 @@
 """Runs every attack in one sandbox and prints a JSON line for each: run as a program.
 
-Whoever starts it chooses the user and the privileges. Arguments: a folder to guard. Each
+Whoever starts it chooses the user and the privileges. Arguments: a folder to guard, and how
+files are kept out of reach (a profile of `policy`) where the kernel is not to decide. Each
 line has the verdict's status, whether an honest program was still judged right after it,
 and what survived or was written.
 """
@@ -13,10 +14,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.verifiers.sandbox.attacks import ATTACKS
 from verifiers import code, python
+from verifiers.sandbox.policy import Profile
 from verifiers.sandbox.supervisor import Sandbox
 from verifiers.spec import parse_spec
 
@@ -39,7 +41,7 @@ def main() -> None:
     }
     guarded = _state(folder)
     try:
-        with Sandbox() as sandbox:
+        with Sandbox(profile=cast(Profile, sys.argv[2]) if sys.argv[2:] else None) as sandbox:
             for warm_up in ("", "import numpy\n"):
                 _judge(sandbox, f"{warm_up}def f(x): return 4", HONEST)
             family = _descendants(os.getpid())

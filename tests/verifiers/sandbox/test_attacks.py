@@ -1,6 +1,7 @@
 """Every attack fails, harms nothing and leaves a service that still judges rightly.
 
-As whoever runs the tests, as an ordinary user, and in an emulated default pod.
+As whoever runs the tests, as an ordinary user, and in an emulated default pod; with Landlock
+and, as inside gVisor, with namespaces in its place.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from typing import Any
 import pytest
 
 from tests.verifiers.sandbox.attacks import ATTACKS, Attack
+from verifiers.sandbox import namespaces
 
 ROOT = Path(__file__).parents[3]
 NOBODY = 65534
-MODES = ("as we are", "ordinary user", "default pod")
+MODES = ("as we are", "ordinary user", "default pod", "namespaces", "namespaces, ordinary user")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def reports() -> Iterator[Any]:
         Path(root).chmod(0o755)
 
         def report(mode: str) -> dict[str, Any]:
-            folder = Path(root) / mode.replace(" ", "-")
+            folder = Path(root) / mode.replace(",", "").replace(" ", "-")
             folder.mkdir()
             return _attack(mode, folder)
 
@@ -61,13 +63,14 @@ def test_there_are_attacks_of_every_class() -> None:
 
 def _attack(mode: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.verifiers.sandbox.attack_runner", str(folder)]
-    match mode:
-        case "ordinary user":
-            command = _as_nobody(command, folder)
-        case "default pod":
-            command = _in_a_pod(command)
-        case _:
-            pass
+    if mode.startswith("namespaces"):
+        if not namespaces.available():
+            pytest.skip("this user makes no namespaces here")
+        command.append("namespaces")
+    if mode.endswith("ordinary user"):
+        command = _as_nobody(command, folder)
+    if mode == "default pod":
+        command = _in_a_pod(command)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     run = subprocess.run(

@@ -11,7 +11,8 @@ import pytest
 
 from verifiers import code
 from verifiers.pool import WorkerPool
-from verifiers.sandbox.policy import MECHANISMS, Mechanism
+from verifiers.sandbox import namespaces
+from verifiers.sandbox.policy import MECHANISMS, Mechanism, Profile
 from verifiers.sandbox.supervisor import Sandbox, SandboxError
 from verifiers.spec import parse_spec
 
@@ -20,40 +21,69 @@ RIGHT = "```python\ndef f(x): return 2 * x\n```"
 SPEC = parse_spec({"kind": "code", "tests": ["assert f(2) == 4"]})
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_without_one_mechanism_the_start_fails_and_names_it(mechanism: Mechanism) -> None:
-    walls: list[Mechanism] = [name for name in MECHANISMS if name != mechanism]
-    with pytest.raises(SandboxError, match=rf"{mechanism} is not in force"):
-        Sandbox(mechanisms=walls)
+CASES = [(profile, name) for profile, names in MECHANISMS.items() for name in names]
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_the_canaries_themselves_find_a_missing_mechanism(mechanism: Mechanism) -> None:
-    if mechanism == "capabilities" and os.getuid() != 0:
+def without(profile: Profile, mechanism: Mechanism) -> list[Mechanism]:
+    if profile == "namespaces" and not namespaces.available():
+        pytest.skip("this user makes no namespaces here")
+    if mechanism == "capabilities" and profile == "landlock" and os.getuid() != 0:
         pytest.skip("there is no capability to lose")
-    walls: list[Mechanism] = [name for name in MECHANISMS if name != mechanism]
+    return [name for name in MECHANISMS[profile] if name != mechanism]
+
+
+@pytest.mark.parametrize(("profile", "mechanism"), CASES)
+def test_without_one_mechanism_the_start_fails_and_names_it(
+    profile: Profile, mechanism: Mechanism
+) -> None:
+    with pytest.raises(SandboxError, match=rf"{mechanism} is not in force"):
+        Sandbox(profile=profile, mechanisms=without(profile, mechanism))
+
+
+@pytest.mark.parametrize(("profile", "mechanism"), CASES)
+def test_the_canaries_themselves_find_a_missing_mechanism(
+    profile: Profile, mechanism: Mechanism
+) -> None:
     # Without privileges the kernel itself takes no filter from a process that could gain some.
-    says = "not be raised" if mechanism == "no_new_privs" else rf"{mechanism}: could"
+    wanted = {"no_new_privs": "not be raised", "namespaces": "could list /etc"}
+    says = wanted.get(mechanism, rf"{mechanism}: could")
     with pytest.raises(SandboxError, match=says):
-        Sandbox(mechanisms=walls)
+        Sandbox(profile=profile, mechanisms=without(profile, mechanism))
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
-@pytest.mark.parametrize(("refused", "says"), [("444:38", "no Landlock"), ("317:22", "Invalid")])
+@pytest.mark.parametrize(
+    ("refused", "says"),
+    [("444:38,272:1", "no Landlock"), ("317:22", "Invalid"), ("444:38,165:1", "no Landlock")],
+)
 def test_a_kernel_without_a_wall_is_refused(refused: str, says: str) -> None:
-    start = "from verifiers.sandbox.supervisor import Sandbox; Sandbox()"
+    run = _start_where("Sandbox()", refused)
+    assert run.returncode == 1
+    assert "SandboxError" in run.stderr
+    assert says in run.stderr
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+def test_a_kernel_without_landlock_gets_a_root_folder_of_its_own() -> None:
+    if not namespaces.available():
+        pytest.skip("this user makes no namespaces here")
+    run = _start_where("print(walls.profile()); Sandbox().close()", "444:38")
+    assert (run.returncode, run.stdout) == (0, "namespaces\n"), run.stderr
+
+
+def _start_where(start: str, refused: str) -> subprocess.CompletedProcess[str]:
+    imports = (
+        "from verifiers.sandbox import walls; from verifiers.sandbox.supervisor import Sandbox"
+    )
     command = [sys.executable, "-m", "tests.verifiers.sandbox.emulated", refused]
-    run = subprocess.run(
-        [*command, sys.executable, "-c", start],
+    return subprocess.run(
+        [*command, sys.executable, "-c", f"{imports}; {start}"],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert run.returncode == 1
-    assert "SandboxError" in run.stderr
-    assert says in run.stderr
 
 
 def test_an_unsafe_sandbox_taints_every_verdict() -> None:

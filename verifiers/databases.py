@@ -1,0 +1,72 @@
+"""Where databases may lie: the folders whose files an SQL spec may name.
+
+A worker is walled in before it hears of its first task, so the folders are said when a pool
+is made; a spec that names a file elsewhere, also by `..` or a symbolic link, is refused
+before any work. Opens no database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from verifiers.spec import AnySpec, SpecError, located, plain
+from verifiers.sql_spec import SqlSpec
+
+FILE_ENGINES = ("sqlite", "duckdb")
+"""Engines whose `database` is the path of a file."""
+_SYSTEM = ("proc", "sys", "dev", "etc")
+
+Folder = str | os.PathLike[str]
+
+
+class Databases:
+    """Folders, of which relative paths start from the first.
+
+    Raises ValueError for what is no folder, and for the system's own.
+    """
+
+    def __init__(self, folders: Iterable[Folder]) -> None:
+        self.folders = tuple(dict.fromkeys(os.path.realpath(folder) for folder in folders))
+        for folder in self.folders:
+            if not os.path.isdir(folder):
+                raise ValueError(f"databases: {folder} is no folder")
+            if is_systems(folder):
+                raise ValueError(f"databases: {folder} holds more than databases")
+
+    def located(self, spec: AnySpec) -> AnySpec:
+        """The spec with every file by its real absolute path. Raises SpecError."""
+        if not any(_names_a_file(leaf) for leaf in plain(spec)):
+            return spec
+        if not self.folders:
+            raise SpecError(
+                "sql verifier: database: no folder was named in which databases may lie "
+                "(`strop verify --databases`, `WorkerPool(databases=...)`)"
+            )
+        found = located(spec, self.folders[0])
+        for leaf in plain(found):
+            if isinstance(leaf, SqlSpec) and _names_a_file(leaf):
+                self._check(leaf.database)
+        return found
+
+    def _check(self, path: str) -> None:
+        if not any(os.path.commonpath((folder, path)) == folder for folder in self.folders):
+            raise SpecError(
+                f"sql verifier: database: {path[:200]!r} lies outside {', '.join(self.folders)}, "
+                "where databases may lie (`strop verify --databases`, `WorkerPool(databases=...)`)"
+            )
+
+
+def _names_a_file(spec: AnySpec) -> bool:
+    return isinstance(spec, SqlSpec) and spec.engine in FILE_ENGINES
+
+
+def here() -> tuple[str, ...]:
+    """The current folder, unless it is the system's own."""
+    folder = os.path.realpath(os.curdir)
+    return () if is_systems(folder) else (folder,)
+
+
+def is_systems(folder: str) -> bool:
+    """Whether a real path is the root folder or lies in one that is not for data."""
+    return folder == "/" or folder.split("/")[1] in _SYSTEM
