@@ -69,8 +69,8 @@ async def probe(
 def view_of(job: JobSpec, tasks: Sequence[Task]) -> PrivilegedSpec | None:
     """What the teacher sees; for an algorithm without one, what it could: the tasks' traces, or
     their answers, where every task has one. None where there is nothing to see."""
-    if job.privileged is not None:
-        return job.privileged
+    if job.has_teacher:
+        return job.privileged  # None for a teacher of its own, which reads the policy's prompt
     for kind in ("trace", "answer"):
         if all(getattr(task.privileged, kind) is not None for task in tasks):
             return PrivilegedSpec(kind=kind)

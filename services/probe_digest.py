@@ -127,7 +127,8 @@ def _hinted(sample: Sample) -> Numbers | None:
 
 
 def _evidence(job: JobSpec, sample: Sample) -> Numbers | None:
-    """Size, concentration and direction of the evidence D over the completion tokens (nats)."""
+    """Size, concentration and direction of the evidence D over the completion tokens (nats), and
+    the weights that RLSD makes of it."""
     seen = [
         (delta, verdict.status == "correct", sign)
         for group, deltas in zip(sample.groups, sample.evidence, strict=True)
@@ -137,7 +138,8 @@ def _evidence(job: JobSpec, sample: Sample) -> Numbers | None:
     if not seen:
         return None
     size = np.abs(np.concatenate([delta for delta, _, _ in seen]))
-    clip = job.algorithm.token_clip if isinstance(job.algorithm, Rlsd) else Rlsd().token_clip
+    rlsd = job.algorithm if isinstance(job.algorithm, Rlsd) else Rlsd()
+    clip = rlsd.token_clip
     moved = [np.exp(sign * delta) for delta, _, sign in seen if sign]
     raw = np.concatenate(moved or [np.zeros(0, np.float32)])
     weights = np.clip(raw, 1 - clip, 1 + clip)

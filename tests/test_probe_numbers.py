@@ -115,6 +115,14 @@ def test_evidence_is_sized_by_its_tokens_and_its_direction_by_pairs() -> None:
     assert found["weight_mean"] == pytest.approx((3 * np.exp(0.1) + 5 * 1.2) / 8, rel=1e-5)
 
 
+def test_the_weights_are_clipped_as_the_job_says() -> None:
+    wide = job(algorithm={"kind": "rlsd", "token_clip": 0.5})
+    found = probed(MIXED, wide, evidence=evidence(MIXED, 0.1, -0.3))["evidence"]
+    assert found["clipped_share"] == 0
+    other = probed(MIXED, job(algorithm={"kind": "grpo"}), evidence=evidence(MIXED, 0.1, -0.3))
+    assert other["evidence"]["clipped_share"] == pytest.approx(5 / 8), "RLSD's default"
+
+
 def test_half_of_the_evidence_lies_on_few_tokens_when_it_is_concentrated() -> None:
     long = [group("a", [1, 0], length=50)]
     spike = np.zeros(50, np.float32)
