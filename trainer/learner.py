@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trainer import checkpoint
 from trainer.adamw import AdamW
-from trainer.algorithm_spec import AlgorithmSpec, Distillation, PolicyGradient
+from trainer.algorithm_spec import AlgorithmSpec, Distillation, PolicyGradient, Rlsd
 from trainer.algorithms import AlgorithmError, Tokens, mix_at, require, run, with_gradient
 from trainer.batch import check
 from trainer.checkpoint import Checkpoint
@@ -110,8 +110,8 @@ class Learner:
 
         Every rank is given the whole batch. Sequences that cannot move the policy are not run.
         Metrics are those of `Sums.means`, and grad_norm (before clipping; of the last update),
-        learning_rate, mix, sequences, tokens, completion_tokens, updates, and shares of the
-        sequences: zero_advantage_share, taught_share.
+        learning_rate, mix, sequences, tokens, completion_tokens, updates, zero_advantage_share (of
+        the sequences) and taught_share (of those for which the teacher's word counts).
 
         Raises BatchError when the batch is malformed or holds a non-finite number,
         AlgorithmError when it lacks what the algorithm reads, and LearningError when loss or
@@ -156,8 +156,13 @@ class Learner:
             "completion_tokens": float(count),
             "updates": float(len(minibatches)),
             "zero_advantage_share": float((batch.advantages == 0).mean()),
-            "taught_share": float(batch.is_taught.mean()),
         }
+        if batch.teacher_logprobs is not None:
+            # Evidence for a completion without advantage would move nothing: it is not asked for.
+            reads = (
+                batch.advantages != 0 if isinstance(self.algorithm, Rlsd) else np.ones_like(asked)
+            )
+            metrics["taught_share"] = float(batch.is_taught[reads].mean()) if reads.any() else 1.0
         credit = None
         if isinstance(self.algorithm, PolicyGradient):
             credit = factors * np.repeat(batch.advantages, lengths)
