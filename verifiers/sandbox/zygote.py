@@ -133,8 +133,8 @@ def _rehearse() -> None:
     for every fork what it does on first use: a page a fork changes is a page to copy."""
     handle = {"handle": 0}
     requests: list[Any] = [["load", "", "def f(x):\n    return x"], ["resolve", "f"]]
-    given = [[handle, {"tuple": [1, "a", 1.5]}], {}]
-    requests += [["result", given], ["call", given]]
+    given: list[Any] = [[handle, {"tuple": [1, "a", 1.5]}], {}]
+    requests += [["named", "f", [[1], {}]], ["call", given]]
     replies = [{"value": None}, {"value": handle}, {"value": {"tuple": [1, "a", 1.5]}}]
     job = {"code": "", "shared": "", "setup": "", "entry_point": "f", "calls": None}
     job |= {"tests": [["assert f((1, 'a', 1.5)) == (1, 'a', 1.5)", False]]}
