@@ -126,11 +126,16 @@ class TierSpec(Spec):
     cpus: float = Field(
         default=1.0, gt=0, description="Ray CPUs of each actor; its threads follow from them."
     )
-    gpus: float = Field(default=0.0, ge=0, description="Ray GPUs of each actor.")
     labels: dict[str, str] = Field(
         default_factory=dict[str, str],
         description="Ray node labels an actor of this tier must be placed on.",
     )
+
+
+class ModelTierSpec(TierSpec):
+    """A tier whose actors hold the model."""
+
+    gpus: float = Field(default=0.0, ge=0, description="Ray GPUs of each actor.")
 
 
 class VerifierTierSpec(TierSpec):
@@ -154,14 +159,16 @@ class VerifierTierSpec(TierSpec):
 class TiersSpec(Spec):
     """The four tiers."""
 
-    rollout: TierSpec = Field(default_factory=TierSpec, description="vLLM engines.")
+    rollout: ModelTierSpec = Field(default_factory=ModelTierSpec, description="vLLM engines.")
     verifier: VerifierTierSpec = Field(
         default_factory=VerifierTierSpec, description="Pools of verifier workers."
     )
-    teacher: TierSpec = Field(
-        default_factory=TierSpec, description="Scorers with privileged context."
+    teacher: ModelTierSpec = Field(
+        default_factory=ModelTierSpec, description="Scorers with privileged context."
     )
-    trainer: TierSpec = Field(default_factory=TierSpec, description="Data-parallel learners.")
+    trainer: ModelTierSpec = Field(
+        default_factory=ModelTierSpec, description="Data-parallel learners."
+    )
 
 
 class DeadlinesSpec(Spec):

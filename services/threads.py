@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.config import JobSpec, TierSpec
+from services.config import JobSpec, ModelTierSpec
 
 
 def intel_openmp() -> Path | None:
@@ -36,7 +36,7 @@ def compute_env(threads: int) -> dict[str, str]:
     return env
 
 
-def threads_of(job: JobSpec, tier: TierSpec) -> int:
+def threads_of(job: JobSpec, tier: ModelTierSpec) -> int:
     """Threads of one actor of a tier, from the Ray CPUs of the job.
 
     A strictly on-policy job's phases take turns: while one tier computes the others sleep, so

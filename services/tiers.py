@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from services.config import JobSpec, TierSpec
+from services.config import JobSpec, ModelTierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, abandon, side_by_side
 from services.preparation import room
@@ -95,9 +95,8 @@ class RayTiers:
         self._verifiers = SharedVerifiers(
             PoolShape(
                 cpus=tier.cpus,
-                gpus=tier.gpus,
                 labels=tier.labels,
-                env=self._env(tier),
+                env=compute_env(max(1, int(tier.cpus))),
                 workers=max(1, int(tier.cpus)),
                 databases=_folders(job),
             ),
@@ -145,7 +144,7 @@ class RayTiers:
             "start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s
         )
 
-    def _actor(self, kind: type, tier: TierSpec, *args: Any) -> Any:
+    def _actor(self, kind: type, tier: ModelTierSpec, *args: Any) -> Any:
         options: dict[str, Any] = {
             "num_cpus": tier.cpus,
             "num_gpus": tier.gpus,
@@ -156,7 +155,7 @@ class RayTiers:
             options["label_selector"] = dict(tier.labels)
         return ray.remote(kind).options(**options).remote(*args)
 
-    def _env(self, tier: TierSpec) -> dict[str, str]:
+    def _env(self, tier: ModelTierSpec) -> dict[str, str]:
         if tier.gpus:
             return {"TOKENIZERS_PARALLELISM": "false"}
         return compute_env(threads_of(self._job, tier))

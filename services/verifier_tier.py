@@ -56,7 +56,6 @@ class PoolShape:
     and the folders whose databases specs may name."""
 
     cpus: float
-    gpus: float
     labels: Mapping[str, str]
     env: Mapping[str, str]
     workers: int
@@ -67,7 +66,6 @@ class PoolShape:
         """A new pool actor, on the node that has most room."""
         options: dict[str, Any] = {
             "num_cpus": self.cpus,
-            "num_gpus": self.gpus,
             "max_restarts": 0,
             "runtime_env": {"env_vars": dict(self.env)},
             "scheduling_strategy": "SPREAD",

@@ -33,7 +33,7 @@ def cluster() -> Iterator[None]:
 
 
 def shape(**changes: Any) -> PoolShape:
-    return PoolShape(**{"cpus": 0.5, "gpus": 0.0, "labels": {}, "env": {}, "workers": 1, **changes})
+    return PoolShape(**{"cpus": 0.5, "labels": {}, "env": {}, "workers": 1, **changes})
 
 
 def rollouts(*texts: str) -> Any:

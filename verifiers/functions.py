@@ -11,8 +11,9 @@ from __future__ import annotations
 import ast
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 from verifiers import plain_tests
 from verifiers.code_run import UNPARSED, Outcome, limits, out_of_cpu, wants_numpy
@@ -59,8 +60,10 @@ def _load_and_compare(spec: CodeSpec, code: str, candidate: Candidate, outcome: 
 
     Raises LateError, CandidateGoneError and NotPlainError.
     """
+    shared = _shared(spec.setup)
+    candidate.ahead(shared, code, _sure_calls(spec, candidate))
     try:
-        candidate.load(_shared(spec.setup), code)
+        candidate.load(shared, code)
     except (LateError, CandidateGoneError):
         raise
     except Exception as error:  # whatever the code raised
@@ -75,6 +78,24 @@ def _load_and_compare(spec: CodeSpec, code: str, candidate: Candidate, outcome: 
         outcome.fail_test(spec, index, reason, candidate.printed)
         if not spec.partial:
             return
+
+
+def _sure_calls(
+    spec: CodeSpec, candidate: Candidate
+) -> Iterator[tuple[str, Sequence[Any], dict[str, Any]]]:
+    """The calls that will be made whatever their results, up to one that depends on another."""
+    entry_point = _entry_point(spec)
+    for call in spec.calls or ():
+        yield entry_point, call.args, call.kwargs
+    evaluation = Evaluation(candidate, entry_point)
+    for parts in plain_tests.read(spec.tests or (), entry_point, spec.setup) or ():
+        if spec.partial and len(parts) > 1:  # the rest of a failed test is not called
+            return
+        for part in parts:
+            calls = evaluation.calls(part)
+            if calls is None:
+                return
+            yield from calls
 
 
 def _reasons(spec: CodeSpec, candidate: Candidate) -> Iterator[str]:

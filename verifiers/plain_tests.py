@@ -12,7 +12,7 @@ import ast
 import builtins
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -261,6 +261,24 @@ class Evaluation:
             case _:
                 raise NotPlainError(ast.unparse(node))
 
+    def calls(self, asserted: ast.expr) -> list[tuple[str, list[Any], dict[str, Any]]] | None:
+        """The calls of the candidate that an assertion makes in any case, in their order; None
+        when that cannot be told before it is worked out."""
+        found: list[tuple[str, list[Any], dict[str, Any]]] = []
+        for node in _in_order(asserted):
+            match node:
+                case ast.BoolOp() | ast.Compare(ops=[_, _, *_]):
+                    return None
+                case ast.Call(ast.Name(name)) if name == self._entry_point or name not in _BUILTINS:
+                    given = (*node.args, *(keyword.value for keyword in node.keywords))
+                    if any(isinstance(n, ast.Call | ast.BinOp) for a in given for n in ast.walk(a)):
+                        return None
+                    keywords = {str(k.arg): self.value(k.value) for k in node.keywords}
+                    found.append((name, self._values(node.args), keywords))
+                case _:
+                    pass
+        return found
+
     def _values(self, nodes: Sequence[ast.expr]) -> list[Any]:
         return [self.value(node) for node in nodes]
 
@@ -301,12 +319,18 @@ class Evaluation:
             case ast.Name(name) if name in _BUILTINS and name != self._entry_point:
                 return _BUILTINS[name](*arguments)
             case ast.Name(name):
-                result = self._candidate.result(self._candidate.function(name), arguments, keywords)
+                result = self._candidate.named(name, arguments, keywords)
             case _:
                 return math.isclose(*arguments, **keywords)
         if not is_plain_data(result):
             raise NotPlainError(f"a {type(result).__name__}")
         return result
+
+
+def _in_order(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        yield from _in_order(child)
+    yield node
 
 
 def is_plain_data(value: Any) -> bool:

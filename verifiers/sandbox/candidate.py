@@ -7,13 +7,16 @@ but it is never equal to a value and has no truth of its own. Knows no tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from verifiers.sandbox.exceptions import MAX_REASON, describe, revive
 from verifiers.sandbox.protocol import Channel, ProtocolError, decode, encode
 
 MODULE = "tests"
+MAX_AHEAD = 2**14
+"""Bytes of requests sent ahead; far less than a socket takes without a reader."""
 
 
 class CandidateGoneError(Exception):
@@ -32,7 +35,8 @@ class Candidate:
         self._callbacks: list[Callable[..., Any]] = []
         self._fault: str | None = None
         """Why no call can succeed any more."""
-        self._functions: dict[str, Remote] = {}
+        self._sent: deque[tuple[Any, ...]] = deque()
+        """Requests whose replies nobody has read yet."""
         self._violated: AssertionError | None = None
         """An assertion that failed in a function of the test's while the candidate ran."""
         self.printed = ""
@@ -45,18 +49,35 @@ class Candidate:
         """The candidate's global of this name. Raises KeyError when it has none."""
         return self._value(self._request("resolve", name))
 
-    def function(self, name: str) -> Remote:
-        """The candidate's function of this name, asked for once. Raises KeyError, TypeError."""
-        if name not in self._functions:
-            value = self.resolve(name)
-            if not isinstance(value, Remote):  # never a type of ours
-                raise TypeError(f"{name} is no function")
-            self._functions[name] = value
-        return self._functions[name]
+    def named(self, name: str, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
+        """The result of the function of this name, whatever it does to its arguments."""
+        return self._value(self._request(*self._by_name(name, arguments, keywords)))
 
-    def result(self, target: Any, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
-        """The result of a call, whatever it does to its arguments."""
-        return self._value(self._operate("result", (target, *arguments), keywords))
+    def ahead(
+        self, shared: str, code: str, calls: Iterable[tuple[str, Sequence[Any], dict[str, Any]]]
+    ) -> None:
+        """Send `load` and calls by name before anybody waits for a reply: the same requests, in
+        this order, then only read theirs. What would not fit into the socket is left for later.
+        """
+        requests = [("load", shared, code)]
+        requests += [self._by_name(*call) for call in calls]
+        size = 0
+        try:
+            for request in requests:
+                size += len(str(request))
+                if size > MAX_AHEAD:
+                    return
+                self._channel.send(request)
+                self._sent.append(request)
+        except TimeoutError as error:
+            raise LateError(str(error)) from None
+        except (ProtocolError, OSError) as error:
+            raise self._gone(str(error)) from None
+
+    def _by_name(
+        self, name: str, arguments: Sequence[Any], keywords: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        return ("named", name, encode([list(arguments), keywords], self._tag))
 
     def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """The result of a call; mutable arguments change as the candidate changed them."""
@@ -84,7 +105,10 @@ class Candidate:
         if self._fault is not None:
             raise CandidateGoneError(self._fault)
         try:
-            self._channel.send(request)
+            if not self._sent:
+                self._channel.send(request)
+            elif self._sent.popleft() != request:
+                raise ProtocolError("another request was sent ahead")
             while True:
                 received = self._channel.receive()
                 if type(received) is not dict:

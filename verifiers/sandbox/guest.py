@@ -81,10 +81,11 @@ class Guest:
         if operation == "resolve":
             value = self._module.__dict__[arguments[0]]
             return {"value": self._tag(value) if callable(value) else encode(value, self._tag)}
-        positional, keywords = decode(arguments[0], self._resolve)
-        if operation == "result":
-            function, *positional = positional
+        if operation == "named":
+            function = self._module.__dict__[arguments[0]]
+            positional, keywords = decode(arguments[1], self._resolve)
             return {"value": encode(function(*positional, **keywords), self._tag)}
+        positional, keywords = decode(arguments[0], self._resolve)
         if operation == "call":
             function, *positional = positional
             before = [_mutable(value) and encode(value, self._tag) for value in positional]

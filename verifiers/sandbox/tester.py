@@ -79,7 +79,7 @@ def fault(
     candidate: Candidate, name: str, args: Sequence[Any], kwargs: dict[str, Any], expect: Any
 ) -> str:
     """What is wrong with the result of a call; empty when nothing is. Raises what it raises."""
-    result = candidate.result(candidate.function(name), args, kwargs)
+    result = candidate.named(name, args, kwargs)
     return "" if same(expect, result) else f"returned {show(result)}, expected {show(expect)}"
 
 

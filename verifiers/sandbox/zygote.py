@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from verifiers.sandbox import canary, grader, guest, policy, seccomp, tester, walls
-from verifiers.sandbox.policy import Limits, Mechanism, Reach
+from verifiers.sandbox.policy import Limits, Mechanism
 from verifiers.sandbox.protocol import Channel
 
 CONTROL = 0
@@ -122,11 +122,10 @@ def _live(control: socket.socket, kind: str, settings: Settings, parent: int) ->
 
 def _settle(kind: str, settings: Settings) -> None:
     if kind != "native":
-        walls.settle(settings.mechanisms, Reach(settings.readable))
+        walls.settle(settings.mechanisms, settings.readable)
         return
-    toolchain = tuple(path for path in policy.TOOLCHAIN if os.path.isdir(path))
-    reach = Reach(executable=toolchain, writable=(settings.scratch,))
-    walls.settle(settings.mechanisms, reach, last="namespaces" not in settings.mechanisms)
+    toolchain = [path for path in policy.TOOLCHAIN if os.path.isdir(path)]
+    walls.settle(settings.mechanisms, (), executable=toolchain, writable=(settings.scratch,))
 
 
 def _rehearse() -> None:
@@ -135,7 +134,7 @@ def _rehearse() -> None:
     handle = {"handle": 0}
     requests: list[Any] = [["load", "", "def f(x):\n    return x"], ["resolve", "f"]]
     given: list[Any] = [[handle, {"tuple": [1, "a", 1.5]}], {}]
-    requests += [["result", given], ["call", given]]
+    requests += [["named", "f", [[1], {}]], ["call", given]]
     replies = [{"value": None}, {"value": handle}, {"value": {"tuple": [1, "a", 1.5]}}]
     job = {"code": "", "shared": "", "setup": "", "entry_point": "f", "calls": None}
     job |= {"tests": [["assert f((1, 'a', 1.5)) == (1, 'a', 1.5)", False]]}
@@ -264,8 +263,6 @@ def _become(
             walls.only(binary, settings.mechanisms)
         if role == "compiler":
             os.setpgid(0, 0)
-        if role in ("native", "compiler"):
-            walls.renounce(settings.mechanisms)
         channel = Channel(3)
         try:
             walls.confine(settings.mechanisms, limits, fence, parent)
@@ -291,8 +288,7 @@ def _become(
             case "grader":
                 grader.serve(channel)
             case _:
-                bounds = [(name, value, value) for name, value in walls.rlimits(limits)]
-                channel.send(canary.breaches(settings.mechanisms, Reach(settings.readable), bounds))
+                channel.send(canary.breaches(limits))
         os._exit(0)
     except BaseException:
         os._exit(1)

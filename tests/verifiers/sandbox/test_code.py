@@ -249,6 +249,28 @@ def test_endless_code_is_a_timeout_and_keeps_what_it_earned(sandbox: Sandbox) ->
     assert verdict.evidence["limit"] == "wall"
 
 
+@pytest.mark.parametrize(
+    ("tests", "share"),
+    [
+        (["assert len(f(1)) == f(2)", "assert f(3) == 6"], 0.5),
+        (["assert f(0) == 1 or f(7) == 14", "assert f(3) == 6"], 1.0),
+        (["assert f(f(2)) == 8", "assert f(3) == 7"], 0.5),
+        (["assert f(9) == 1", "assert f(x=3) == 6", "assert f(3) == 6", "assert f(4) == 0"], 0.5),
+    ],
+)
+def test_calls_sent_ahead_change_no_verdict(
+    sandbox: Sandbox, tests: list[str], share: float
+) -> None:
+    assert judge(sandbox, DOUBLE, tests=tests, partial=True).score == share
+
+
+def test_calls_sent_ahead_wait_for_nobody(sandbox: Sandbox) -> None:
+    source = "def f(x):\n    return 'y' * 2**20 if len(x) > 9 else 0"
+    calls = [{"args": ["x" * 9_000], "expect": "y" * 2**20}] * 9
+    spec = {"calls": calls, "entry_point": "f"}
+    assert judge(sandbox, source, **spec, timeout_s=20).status == "correct"
+
+
 def test_numpy_and_pandas_work_behind_the_walls(sandbox: Sandbox) -> None:
     source = """
 import numpy as np
