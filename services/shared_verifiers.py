@@ -24,12 +24,11 @@ from ray.exceptions import RayActorError
 
 from services.verification import Summary
 from services.verifier_tier import (
-    NAMESPACE,
     NotJoined,
     PoolShape,
     TierEnding,
-    VerifierTier,
     VerifierTierFailed,
+    start_tier,
 )
 from verifiers.pool import PoolError
 from verifiers.verdict import Verdict
@@ -39,8 +38,6 @@ IN_FLIGHT = 128
 ATTEMPTS = 5
 BEAT_S = 2.0
 _PAUSE_S = 0.1
-_CALLS = 4096
-"""Calls that the tier answers at a time: those that wait for a pool are most of them."""
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +121,11 @@ class SharedVerifiers:
             except PoolError:
                 broken = pool
             except (RayActorError, NotJoined):
-                if not pool:  # it was not the pool that died
+                if pool:
+                    broken = pool
+                else:  # it was the tier that died
                     await self._join(instead_of=tier)
-            finally:
+            finally:  # before the next request, so that a broken pool is not granted again
                 tier.give_back.remote(lease, broken)
             avoid = [*avoid, pool]
         if verdicts is None:
@@ -144,18 +143,8 @@ class SharedVerifiers:
                 return
             deadline = monotonic() + self._shape.start_s
             while True:
-                tier: Any = (
-                    ray.remote(VerifierTier)
-                    .options(
-                        name=self.name,
-                        namespace=NAMESPACE,
-                        lifetime="detached",
-                        get_if_exists=True,
-                        num_cpus=0,
-                        max_restarts=0,
-                        max_concurrency=_CALLS,
-                    )
-                    .remote(self._shape)
+                tier = start_tier(
+                    self._shape, name=self.name, lifetime="detached", get_if_exists=True
                 )
                 try:
                     await tier.join.remote(self._job, self._least, self._most)

@@ -31,6 +31,10 @@ STOP_S = 20.0
 AHEAD = 16
 """Completions that a pool has in hand for each of its workers: none waits for the next message."""
 MAX_FAILED_STARTS = 3
+CALLS = 100_000
+"""Calls that may be open at a time; nearly all wait for a pool, which none that gives one back
+may have to wait behind. (Ray's concurrency groups would put them on event loops of their own.)
+"""
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +177,7 @@ class VerifierTier:
         self._leases.give_back(lease)
         self._wake(lease)
         if broken in self._pools:
+            self._leases.shut(broken)
             ray.kill(self._pools[broken].actor)
         self._grant()
 
@@ -332,6 +337,13 @@ class VerifierTier:
         if pools:
             await asyncio.gather(*(self._retire(pool) for pool in pools))
         self._ended = True
+
+
+def start_tier(shape: PoolShape, life_s: float = LIFE_S, **options: Any) -> Any:
+    """A tier's actor; `options` are Ray's."""
+    bounds: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": CALLS}
+    kind: Any = ray.remote(VerifierTier)
+    return kind.options(namespace=NAMESPACE, **bounds, **options).remote(shape, life_s)
 
 
 async def _one(wait: Any) -> Any:
