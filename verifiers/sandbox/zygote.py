@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from verifiers.sandbox import canary, grader, guest, policy, seccomp, tester, walls
-from verifiers.sandbox.policy import Limits, Mechanism
+from verifiers.sandbox.policy import Limits, Mechanism, Reach
 from verifiers.sandbox.protocol import Channel
 
 CONTROL = 0
@@ -122,10 +122,11 @@ def _live(control: socket.socket, kind: str, settings: Settings, parent: int) ->
 
 def _settle(kind: str, settings: Settings) -> None:
     if kind != "native":
-        walls.settle(settings.mechanisms, settings.readable)
+        walls.settle(settings.mechanisms, Reach(settings.readable))
         return
-    toolchain = [path for path in policy.TOOLCHAIN if os.path.isdir(path)]
-    walls.settle(settings.mechanisms, (), executable=toolchain, writable=(settings.scratch,))
+    toolchain = tuple(path for path in policy.TOOLCHAIN if os.path.isdir(path))
+    reach = Reach(executable=toolchain, writable=(settings.scratch,))
+    walls.settle(settings.mechanisms, reach, last="namespaces" not in settings.mechanisms)
 
 
 def _rehearse() -> None:
@@ -263,6 +264,8 @@ def _become(
             walls.only(binary, settings.mechanisms)
         if role == "compiler":
             os.setpgid(0, 0)
+        if role in ("native", "compiler"):
+            walls.renounce(settings.mechanisms)
         channel = Channel(3)
         try:
             walls.confine(settings.mechanisms, limits, fence, parent)
@@ -288,7 +291,8 @@ def _become(
             case "grader":
                 grader.serve(channel)
             case _:
-                channel.send(canary.breaches(limits))
+                bounds = [(name, value, value) for name, value in walls.rlimits(limits)]
+                channel.send(canary.breaches(settings.mechanisms, Reach(settings.readable), bounds))
         os._exit(0)
     except BaseException:
         os._exit(1)
