@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import replace
 
 from verifiers import (
     choice,
@@ -51,8 +50,10 @@ def judge(spec: AnySpec, completion: str) -> Verdict:
     """
     wall, cpu = time.perf_counter(), time.thread_time()
     verdict = _judge(spec, completion)
-    return replace(
-        verdict,
+    return Verdict(
+        verdict.score,
+        verdict.status,
+        verdict.evidence,
         cpu_ms=verdict.cpu_ms + (time.thread_time() - cpu) * 1e3,
         wall_ms=(time.perf_counter() - wall) * 1e3,
     )
