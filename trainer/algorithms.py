@@ -202,7 +202,12 @@ def surrogate(spec: PolicyGradient, tokens: Tokens, credit: Tensor) -> Surrogate
 
 
 def require(spec: AlgorithmSpec, batch: Batch) -> None:
-    """Raise AlgorithmError unless the batch has what the algorithm reads, naming what it lacks."""
+    """Raise AlgorithmError unless the batch has what the algorithm reads, naming what it lacks.
+
+    Of a batch in which no completion has a context, nothing of the teacher's is read.
+    """
+    if not batch.is_taught.any():
+        return
     needed: list[str] = []
     if isinstance(spec, Rlsd):
         needed = ["teacher_logprobs", *(["contrast_logprobs"] if spec.contrasts else [])]

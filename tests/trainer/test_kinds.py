@@ -364,3 +364,22 @@ def test_lengths_that_a_setting_is_relative_to_must_be_known(tiny: Path) -> None
         with pytest.raises(AlgorithmError, match=words):
             Learner(tiny, algorithm=spec, optimizer=OptimizerSpec())
     assert isinstance(KINDS["gspo"], PolicyGradient)
+
+
+@pytest.mark.parametrize("kind", ["rlsd, contrastive", "opsd, jensen", "sdpo, reverse"])
+def test_a_batch_without_any_context_needs_nothing_of_a_teacher(tiny: Path, kind: str) -> None:
+    batch = batch_of()
+    bare = replace(
+        batch,
+        taught=np.zeros(len(batch.lengths), np.bool_),
+        teacher_logprobs=np.zeros_like(batch.engine_logprobs),
+        contrast_logprobs=None,
+        top_ids=None,
+        top_logprobs=None,
+    )
+    metrics = learner(tiny, KINDS[kind]).learn(bare, 0)
+    assert metrics["taught_share"] == 0
+    if kind.startswith("rlsd"):
+        assert metrics["weight_mean"] == 1, (
+            "without evidence a completion's credit is its advantage"
+        )
