@@ -14,7 +14,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from verifiers.databases import here
 from verifiers.pool import WorkerPool
 from verifiers.verdict import Verdict
 
@@ -32,14 +31,14 @@ _starting = threading.Lock()
 def shared_pool() -> WorkerPool:
     """The pool of this process: a worker for every second core, started on first use.
 
-    SQL specs name databases below the folder that is the current one then.
+    SQL specs may name any database; relative paths start from the folder current then.
     A fork of the process has one of its own: threads do not come along.
     """
     with _starting:
         pool = _pools.get(os.getpid())
         if pool is None:
             workers = max(1, min(MAX_WORKERS, (os.cpu_count() or 2) // 2))
-            pool = WorkerPool(workers, databases=here())
+            pool = WorkerPool(workers, databases=None)
             _pools.clear()
             _pools[os.getpid()] = pool
             atexit.register(pool.close)

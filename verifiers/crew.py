@@ -21,9 +21,10 @@ import selectors
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from verifiers.databases import Databases
 from verifiers.jobs import Job, JobQueue, PoolError
 from verifiers.process import Ending, Settings, WorkerProcess
 from verifiers.verdict import Verdict, clip
@@ -31,6 +32,8 @@ from verifiers.wire import WireError
 
 MAX_ATTEMPTS = 2
 MAX_FAILED_STARTS = 3
+PATIENCE_WITH_KILLS = 20
+"""As many workers that are killed while they start count as one that fails to."""
 PREPARE_S = 60.0
 """Wall seconds that a worker may take over what a task needs once."""
 
@@ -45,22 +48,35 @@ class _Worker:
     started: float = 0.0
     cpu_s: float = 0.0
 
+    @property
+    def folders(self) -> int:
+        """How many of the pool's folders it may read."""
+        return len(self.process.settings.databases)
+
 
 class Crew:
     """`size` workers and their queue. `ready` is done when they have started.
 
+    databases    the folders that a worker may read, as they are when it starts
     deadline_s   wall seconds one completion may take, or more where its spec grants more
     start_s      seconds a worker may take to start
     """
 
     def __init__(
-        self, settings: Settings, *, size: int, queue: JobQueue, deadline_s: float, start_s: float
+        self,
+        settings: Settings,
+        databases: Databases,
+        *,
+        size: int,
+        queue: JobQueue,
+        deadline_s: float,
+        start_s: float,
     ) -> None:
-        self._settings, self._size = settings, size
+        self._settings, self._databases, self._size = settings, databases, size
         self._deadline_s, self._start_s = deadline_s, start_s
         self._queue = queue
         self._workers: list[_Worker] = []
-        self._failed_starts = 0
+        self._failed_starts = 0.0
         self.replaced = 0
         """Workers that were killed or died and were replaced."""
         self.ready: Future[None] = Future()
@@ -122,10 +138,17 @@ class Crew:
                 self._replace(selector, worker, late=True)
 
     def _start(self, selector: selectors.BaseSelector, job: Job | None = None) -> None:
-        process = WorkerProcess(self._settings)
+        process = WorkerProcess(replace(self._settings, databases=self._databases.folders))
         worker = _Worker(process, "starting", time.monotonic() + self._start_s, job)
         self._workers.append(worker)
         selector.register(process.channel, selectors.EVENT_READ, worker)
+
+    def _renew(self, selector: selectors.BaseSelector, worker: _Worker) -> None:
+        """Give an idle worker's place, and its job, to one that may read what the job names."""
+        selector.unregister(worker.process.channel)
+        self._workers.remove(worker)
+        worker.process.end()
+        self._start(selector, worker.job)
 
     def _replace(
         self, selector: selectors.BaseSelector, worker: _Worker, *, late: bool = False
@@ -137,7 +160,9 @@ class Crew:
         ending = worker.process.end()
         left = self._after(worker, ending, late=late)
         if worker.state == "starting":
-            self._failed_starts += 1
+            # One killed from outside says little of the next; out of memory looks the same.
+            killed = ending.killed and not late
+            self._failed_starts += 1 / PATIENCE_WITH_KILLS if killed else 1
             if self._failed_starts >= MAX_FAILED_STARTS:
                 if left is not None:
                     self._queue.put_back(left)
@@ -204,6 +229,9 @@ class Crew:
             if job is None:
                 continue
             worker.job = job
+            if job.needs.folders > worker.folders:
+                self._renew(selector, worker)
+                continue
             try:
                 worker.process.send(job.message)
             except OSError:  # it died idle: nobody's attempt

@@ -41,6 +41,7 @@ class Needs:
     granted_s  wall seconds that its own limits grant it, 0 when it has none
     cpu_s      CPU seconds of the worker for one completion
     memory     bytes of address space for one completion
+    folders    how many of the pool's folders, from the first, it must be able to read
     """
 
     network: bool
@@ -48,6 +49,7 @@ class Needs:
     granted_s: float
     cpu_s: float
     memory: int
+    folders: int = 0
 
 
 def needs(spec: AnySpec) -> Needs:

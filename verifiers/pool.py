@@ -36,7 +36,8 @@ Case = tuple[AnySpec | Mapping[str, Any], str]
 class WorkerPool:
     """`workers` processes of each class, each judging one completion at a time.
 
-    databases    folders whose files SQL specs may name; a relative path starts from the first
+    databases    folders whose files SQL specs may name; a relative path starts from the first.
+                 None: any file, as the specs name them; for specs of the caller's own
     deadline_s   wall seconds one completion may take, counted from when its work starts
     cpu_s        CPU seconds it may use, where that is not to be as its kind needs; a box that
                  is busy elsewhere fails nobody
@@ -54,7 +55,7 @@ class WorkerPool:
         self,
         workers: int = 2,
         *,
-        databases: Sequence[Folder] = (),
+        databases: Sequence[Folder] | None = (),
         deadline_s: float = 10.0,
         cpu_s: float | None = None,
         memory: int = 2**30,
@@ -67,7 +68,7 @@ class WorkerPool:
         if workers < 1 or queue_size < 1 or min(bounds) <= 0:
             raise ValueError("a pool needs workers, a queue and deadlines above zero")
         self._databases = Databases(databases)
-        self._settings = Settings(memory, self._databases.folders, profile=profile, unsafe=unsafe)
+        self._settings = Settings(memory, profile=profile, unsafe=unsafe)
         self._cpu_s, self._queue_size = cpu_s, queue_size
         self._size, self._deadline_s, self._start_s = workers, deadline_s, start_s
         self._lock = threading.Lock()
@@ -179,6 +180,7 @@ class WorkerPool:
                 queue = JobQueue(self._queue_size)
                 crew = Crew(
                     replace(self._settings, network=network),
+                    self._databases,
                     size=self._size,
                     queue=queue,
                     deadline_s=self._deadline_s,
@@ -210,4 +212,5 @@ class WorkerPool:
         wanted = needs(parsed)
         if self._cpu_s is not None:
             wanted = replace(wanted, cpu_s=self._cpu_s)
-        return dumps(dump_spec(self._databases.located(parsed))), wanted
+        found, folders = self._databases.located(parsed)
+        return dumps(dump_spec(found)), replace(wanted, folders=folders)

@@ -71,6 +71,7 @@ class WorkerProcess:
     the kernel kills the worker when that thread ends."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.channel, theirs = socket.socketpair()
         self._printed = os.memfd_create("worker-output", os.MFD_CLOEXEC)
         path = [os.path.abspath(entry) for entry in sys.path]  # "" is the current folder
@@ -157,6 +158,11 @@ class Ending:
     def out_of_cpu(self) -> bool:
         """Whether the kernel ended it because its job used up its CPU time."""
         return self.code in (-signal.SIGPROF, -signal.SIGXCPU)
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody killed it."""
+        return self.code == -signal.SIGKILL
 
     @property
     def crashed(self) -> bool:

@@ -104,9 +104,13 @@ class _Writer:
 
 
 def verify_with(
-    lines: Iterable[str], output: TextIO, *, workers: int = 2, databases: Sequence[Folder] = ()
+    lines: Iterable[str],
+    output: TextIO,
+    *,
+    workers: int = 2,
+    databases: Sequence[Folder] | None = None,
 ) -> Tally:
-    """`verify` in a pool of its own; `databases` are folders whose files SQL specs may name."""
+    """`verify` in a pool of its own; `databases` are folders whose files SQL specs may name, all of them when it is None."""
     with WorkerPool(workers, databases=databases) as pool:
         return verify(lines, output, pool, window=max(256, 8 * workers))
 

@@ -20,17 +20,16 @@ def verify(
             "--databases",
             exists=True,
             file_okay=False,
-            help="A folder whose databases may be named, by default the current one; the first "
-            "is where relative paths start.",
+            help="Judge with databases in this folder alone; the first is where relative paths "
+            "start. By default any may be named, from the current folder on.",
         ),
     ] = None,
 ) -> None:
     """Judge {"id", "verifier", "completion"} lines from standard input, in order."""
-    from verifiers.databases import here
     from verifiers.verify_lines import verify_with
 
     try:
-        tally = verify_with(sys.stdin, sys.stdout, workers=workers, databases=databases or here())
+        tally = verify_with(sys.stdin, sys.stdout, workers=workers, databases=databases or None)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if not tally.clean:

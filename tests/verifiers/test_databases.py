@@ -1,18 +1,18 @@
 """Where databases may lie: nothing outside the folders that a pool was given is ever named."""
 
-import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from verifiers.databases import Databases, here
+from verifiers.databases import Databases
 from verifiers.pool import WorkerPool
 from verifiers.spec import SpecError, parse_spec
 from verifiers.sql_spec import SqlSpec
 
 
 def located(databases: Databases, path: str) -> str:
-    spec = databases.located(parse_spec({"kind": "sql", "database": path, "query": "SELECT 1"}))
+    spec, _ = databases.located(parse_spec({"kind": "sql", "database": path, "query": "SELECT 1"}))
     assert isinstance(spec, SqlSpec)
     return spec.database
 
@@ -67,13 +67,42 @@ def test_a_folder_of_the_systems_is_none_for_databases(folder: str):
         Databases([folder])
 
 
-def test_the_current_folder_counts_unless_it_is_the_systems(
+def test_without_bounds_folders_are_those_that_specs_name(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+):
+    first, second = folders
+    monkeypatch.chdir(first)
+    databases = Databases(None)
+    assert databases.folders == ()
+    assert located(databases, "a.sqlite") == str(first / "a.sqlite")
+    assert located(databases, "../second/a.sqlite") == str(second / "a.sqlite")
+    assert located(databases, str(first / "b.sqlite")) == str(first / "b.sqlite")
+    assert databases.folders == (str(first), str(second))
+    for path in ("/etc/passwd", "/proc/self/mem", "/a.sqlite"):
+        with pytest.raises(SpecError, match="holds more than databases"):
+            located(databases, path)
+    assert databases.folders == (str(first), str(second))
+
+
+def test_workers_of_a_pool_without_bounds_read_each_database_once_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert here() == (os.path.realpath(tmp_path),)
-    monkeypatch.chdir("/")
-    assert here() == ()
+    specs: list[dict[str, str]] = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "shop.sqlite"
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE item (name TEXT)")
+            database.execute("INSERT INTO item VALUES (?)", (name,))
+        database.close()
+        specs.append({"kind": "sql", "database": str(path), "query": "SELECT name FROM item"})
+    specs[1]["database"] = "two/shop.sqlite"
+    cases = [(spec, answer) for spec in specs for answer in ("SELECT name FROM item", "SELECT 1")]
+    with WorkerPool(2, databases=None) as pool:
+        verdicts = pool.judge_many(cases * 2)
+        assert [verdict.status for verdict in verdicts] == ["correct", "wrong"] * 4
+        assert pool.replaced == 0
 
 
 def test_a_pool_refuses_before_any_work(folders: tuple[Path, Path]):

@@ -324,3 +324,16 @@ def test_frames_survive_any_cut(messages: list[dict[str, object]], data: st.Data
 def test_a_frame_of_a_wild_length_is_refused():
     with pytest.raises(wire.WireError, match="allowed"):
         wire.Decoder().feed(b"\xff\xff\xff\xff")
+
+
+def test_workers_killed_while_they_start_do_not_end_the_pool():
+    with WorkerPool(1) as pool:
+        killed: set[int] = set()
+        deadline = time.monotonic() + 60
+        while len(killed) < 6 and time.monotonic() < deadline:
+            for pid in set(pool.pids) - killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        assert len(killed) == 6
+        assert pool.judge({"kind": "math", "answer": "2"}, "2").status == "correct"
