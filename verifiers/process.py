@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from verifiers import wire
+from verifiers.sandbox import policy
 from verifiers.sandbox.policy import Mechanism, Profile
 
 _BOOT = (
@@ -74,7 +75,7 @@ class WorkerProcess:
         self.settings = settings
         self.channel, theirs = socket.socketpair()
         self._printed = os.memfd_create("worker-output", os.MFD_CLOEXEC)
-        path = [os.path.abspath(entry) for entry in sys.path]  # "" is the current folder
+        path = policy.import_path()
         with theirs:
             self._process = subprocess.Popen(
                 [

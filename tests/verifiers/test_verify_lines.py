@@ -2,8 +2,13 @@
 
 import io
 import json
+import os
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,3 +118,35 @@ def test_an_output_that_fails_ends_the_run(pool: WorkerPool):
     cases = lines([{"id": n, "verifier": TWELVE, "completion": "12"} for n in range(50)])
     with pytest.raises(OSError, match="no space left"):
         verify(cases, Full(), pool, window=4)
+
+
+@pytest.mark.parametrize("command", [["strop"], [sys.executable, "-m", "services.cli"]])
+def test_the_command_works_in_any_folder_and_reads_the_databases_that_lines_name(
+    tmp_path: Path, command: list[str]
+):
+    """As installed: what is imported is found without a hint from where we stand."""
+    program = Path(sys.executable).parent / command[0]
+    if command == ["strop"] and not program.exists():
+        pytest.skip("strop is not installed beside this interpreter")
+    with sqlite3.connect(tmp_path / "shop.sqlite") as database:
+        database.execute("CREATE TABLE item (name TEXT)")
+    database.close()
+    sql = {"kind": "sql", "database": "shop.sqlite", "query": "SELECT name FROM item"}
+    specs = [{"kind": "code", "tests": ["assert f(2) == 4"]}, sql]
+    answers = ["def f(x): return 2 * x", "SELECT item.name FROM item"]
+    lines = [
+        json.dumps({"id": n, "verifier": spec, "completion": answer})
+        for n, (spec, answer) in enumerate(zip(specs, answers, strict=True))
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    ended = subprocess.run(
+        [str(program), *command[1:], "verify", "--workers", "1"],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert [json.loads(line)["status"] for line in ended.stdout.splitlines()] == ["correct"] * 2

@@ -212,6 +212,13 @@ TOOLCHAIN = ("/usr/bin", "/usr/lib", "/usr/libexec", "/usr/include", "/lib", "/l
 NEVER_READABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/tmp", "/home", "/root", "/var", "/run")
 
 
+def import_path() -> list[str]:
+    """What a process of ours imports from, wherever it starts: this process's path, and the
+    folder of this package, which an editable install finds by a hook and not by the path."""
+    own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return [*map(os.path.abspath, sys.path), own]  # "" is the current folder
+
+
 def readable_paths() -> tuple[str, ...]:
     """What may be read: the standard library, the environment's packages, shared libraries."""
     packages = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]

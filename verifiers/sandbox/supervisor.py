@@ -144,7 +144,7 @@ class Sandbox:
         }
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._printed = os.memfd_create("sandbox-output", os.MFD_CLOEXEC)
-        path = [os.path.abspath(entry) for entry in sys.path]
+        path = policy.import_path()
         with theirs:
             self._process = subprocess.Popen(
                 [
