@@ -24,6 +24,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ from verifiers.sandbox.supervisor import Sandbox
 from verifiers.spec import parse_spec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def prepared(cases: Iterator[Case]) -> Iterator[Case]:
+    """The same cases, made beforehand: what is measured is the verdict alone. They come round
+    after more than any cache of a judge remembers."""
+    return cycle(list(islice(cases, 1 << 14)))
 
 
 def judged(
@@ -82,7 +89,7 @@ def print_kinds(options: argparse.Namespace) -> None:
         "choice": kinds.choice_cases, "text": kinds.text_cases,
     }  # fmt: skip
     for name, cases in pure.items():
-        cost = cpu_ms({name: meter(judged(cases()))}, options.seconds)[name]
+        cost = cpu_ms({name: meter(judged(prepared(cases())))}, options.seconds)[name]
         print_kind(name, cost)
     if options.database.exists():
         cases = sql_mutants.labelled(options.database)
@@ -128,9 +135,11 @@ def print_peers(options: argparse.Namespace) -> None:
         print_ratios("code", contestants, options.seconds)
         for reason in (p for p in found.values() if isinstance(p, str)):
             print(f"code     skipped: {reason}")
-    contestants = {"ours": meter(judged(kinds.math_cases())), "math-verify": meter(math_verify())}
+    ours = meter(judged(prepared(kinds.math_cases())))
+    contestants = {"ours": ours, "math-verify": meter(math_verify())}
     print_ratios("math", contestants, options.seconds)
-    contestants = {"ours": meter(judged(kinds.schema_cases())), "jsonschema": meter(jsonschema())}
+    ours = meter(judged(prepared(kinds.schema_cases())))
+    contestants = {"ours": ours, "jsonschema": meter(jsonschema())}
     print_ratios("schema", contestants, options.seconds)
 
 
@@ -143,7 +152,7 @@ def print_ratios(kind: str, contestants: dict[str, Meter], seconds: float) -> No
 
 def math_verify() -> Callable[[], None]:
     """math-verify on the cases of our kind."""
-    cases = kinds.math_cases()
+    cases = prepared(kinds.math_cases())
 
     def step() -> None:
         spec, completion, right = next(cases)
@@ -169,7 +178,7 @@ def jsonschema() -> Callable[[], None]:
     from jsonschema import Draft202012Validator
 
     validator = Draft202012Validator(kinds.SCHEMA)
-    cases = kinds.schema_cases()
+    cases = prepared(kinds.schema_cases())
 
     def step() -> None:
         _, completion, right = next(cases)

@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "trl" / "rlsd.py"
 
 def trained(folder: Path, hint: str) -> tuple[Any, list[Any]]:
     """A trainer after two steps on prompts with this hint, and the advantages it made."""
-    from datasets import Dataset
+    from datasets import Dataset  # pyright: ignore[reportMissingImports]
     from trl import GRPOConfig  # pyright: ignore
 
     made: list[Any] = []

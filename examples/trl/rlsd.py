@@ -64,7 +64,7 @@ class RlsdTrainer(GRPOTrainer):
 
 
 if __name__ == "__main__":
-    from datasets import Dataset
+    from datasets import Dataset  # pyright: ignore[reportMissingImports]
     from trl import GRPOConfig  # pyright: ignore
 
     from trainer.demo_model import resolve_model
