@@ -27,8 +27,11 @@ def loads(text: str, *, surrogates: bool = False) -> Json:
 
     `surrogates` lets lone surrogates pass, where a text quotes what a model wrote.
     """
+    text = text.strip(" \t\r\n")
     try:
-        value = _DECODER.decode(text.strip(" \t\r\n"))
+        value, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            raise json.JSONDecodeError("Extra data", text, end)
     except json.JSONDecodeError as error:
         raise StrictJsonError(f"not JSON: {error.msg} (character {error.pos})") from None
     except RecursionError:
