@@ -23,8 +23,12 @@ endif
 demo: install
 	$(BIN)/python examples/quickstart/run.py
 
+# The verifiers' tests mostly wait, and run beside all others.
 test: lint
-	$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q tests/verifiers > $(VENV)/verifiers-tests.log 2>&1 & verifiers=$$!; \
+	$(BIN)/python -m pytest -q --ignore=tests/verifiers; others=$$?; \
+	wait $$verifiers; verified=$$?; \
+	cat $(VENV)/verifiers-tests.log; exit $$((others || verified))
 
 lint: install
 	$(BIN)/ruff check .
