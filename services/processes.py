@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -108,10 +109,14 @@ class Family:
         for process in members:
             _signal(process, signal.SIGTERM)
         psutil.wait_procs(members, timeout=deadline)
-        stubborn = self.members()  # those born in between too
-        for process in stubborn:
-            _signal(process, signal.SIGKILL)
-        psutil.wait_procs(stubborn, timeout=10)
+        stubborn = set[psutil.Process]()
+        until = time.monotonic() + 10
+        # Until nobody is left: a member that dies may just have started another.
+        while (left := self.members()) and time.monotonic() < until:
+            stubborn |= left
+            for process in left:
+                _signal(process, signal.SIGKILL)
+            psutil.wait_procs(left, timeout=1)
         self.tidy()
         held = set[Path]().union(*map(_mapped_segments, psutil.pids())) if segments else set[Path]()
         _unlink(segments - held)
