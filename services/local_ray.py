@@ -103,6 +103,7 @@ class LocalRay:
 
     def stop(self, family: Family, logs: Path, *, deadline: float) -> None:
         """End the head and every process of the family; keep its logs under `logs`."""
+        family.members()  # a look while they have a parent: agents hide their mark behind a title
         stop(self.process, deadline=deadline)
         family.end(deadline=5)
         shutil.rmtree(logs, ignore_errors=True)
