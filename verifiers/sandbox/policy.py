@@ -212,11 +212,13 @@ TOOLCHAIN = ("/usr/bin", "/usr/lib", "/usr/libexec", "/usr/include", "/lib", "/l
 NEVER_READABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/tmp", "/home", "/root", "/var", "/run")
 
 
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def import_path() -> list[str]:
     """What a process of ours imports from, wherever it starts: this process's path, and the
     folder of this package, which an editable install finds by a hook and not by the path."""
-    own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return [*map(os.path.abspath, sys.path), own]  # "" is the current folder
+    return [*map(os.path.abspath, sys.path), os.path.dirname(_PACKAGE)]  # "" is the current folder
 
 
 def readable_paths() -> tuple[str, ...]:
@@ -240,11 +242,10 @@ def readable_paths() -> tuple[str, ...]:
 
 def worker_reach(databases: Sequence[str], *, network: bool, profile: Profile) -> Reach:
     """What a worker that judges may reach: its own package, and the tasks' databases."""
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     files = [
         f"/usr/bin/{command[0]}" for command in COMPILERS.values()
     ]  # to see that they are there
     files += NETWORK_FILES if network else ()
     files += DUCKDB_FILES if databases and profile == "landlock" else ()
-    readable = (*readable_paths(), own, *filter(os.path.exists, files), *databases)
+    readable = (*readable_paths(), _PACKAGE, *filter(os.path.exists, files), *databases)
     return Reach(tuple(dict.fromkeys(readable)), network=network, signals=True)
