@@ -1,12 +1,14 @@
 """Run the comparison, or write its tables and figures from what was measured.
 
     python -m benchmarks.learning run [--families chain search parity] [--seeds 5] [--workers 2]
+    python -m benchmarks.learning gsm8k [--steps 8] [--seeds 1]
     python -m benchmarks.learning report
 
 `run` takes one family after the other: it tunes the learning rate of every arm on a seed of its
-own, over the same grid for all, then runs every arm on every seed. Each result is one line of results.jsonl as soon as it
-is there; what stands in the file is not run again, so a run that was stopped goes on. `report`
-rewrites the tables between the marks in README.md and the figures beside it.
+own, over the same grid for all, then runs every arm on every seed. Each result is one line of
+results.jsonl as soon as it is there; what stands in the file is not run again, so a run that
+was stopped goes on. `gsm8k` compares GRPO and RLSD on a real model through the service's own
+tiers. `report` rewrites the tables between the marks in README.md and the figures beside it.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.learning.arms import ARMS
+from benchmarks.learning.claims import CLAIMS, CONTROLS, claims_table
 from benchmarks.learning.puzzles import FAMILIES
-from benchmarks.learning.results import draw, read, table
+from benchmarks.learning.real import read_real, real_table
+from benchmarks.learning.results import Row, read, table
 from benchmarks.learning.schedule import (
     TUNING_SEED,
     best_rates,
@@ -31,22 +35,40 @@ from benchmarks.learning.schedule import (
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.jsonl"
 README = FOLDER / "README.md"
+REAL_RESULTS = FOLDER / "gsm8k.jsonl"
 
 
-def report(results: Path, readme: Path) -> None:
-    """Rewrite the tables in the page and the figures beside it."""
-    rows = [row for row in read(results) if row["seed"] != TUNING_SEED]
-    text = readme.read_text()
+def page(readme: str, rows: Sequence[Row], real: Sequence[Row]) -> str:
+    """The page with its tables made anew of these rows, of puzzles and of the real model."""
+    measured = [row for row in rows if row["seed"] != TUNING_SEED]
+    tables = {
+        "claims": claims_table(measured, CLAIMS),
+        "controls": claims_table(measured, CONTROLS),
+    }
     for family in FAMILIES:
-        own = [row for row in rows if row["family"] == family]
-        if not own:
-            continue
-        draw(own, readme.parent / f"{family}.png")
-        first, last = f"<!-- {family} -->", f"<!-- end {family} -->"
-        before, rest = text.split(first)
+        own = [row for row in measured if row["family"] == family]
+        if own:
+            tables[family] = table(own)
+    if real:
+        tables["gsm8k"] = real_table(real)
+    for name, made in tables.items():
+        first, last = f"<!-- {name} -->", f"<!-- end {name} -->"
+        before, rest = readme.split(first)
         _, after = rest.split(last)
-        text = f"{before}{first}\n{table(own)}\n{last}{after}"
-    readme.write_text(text)
+        readme = f"{before}{first}\n{made}\n{last}{after}"
+    return readme
+
+
+def report() -> None:
+    """Rewrite the tables in the page and the figures beside it."""
+    from benchmarks.learning.figures import draw
+
+    rows = read(RESULTS)
+    README.write_text(page(README.read_text(), rows, read_real(REAL_RESULTS)))
+    for family in FAMILIES:
+        own = [row for row in rows if row["family"] == family and row["seed"] != TUNING_SEED]
+        if own:
+            draw(own, FOLDER / f"{family}.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,15 +81,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     run.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     run.add_argument("--seeds", type=int, default=5)
-    run.add_argument("--steps", type=int, default=60)
+    run.add_argument("--steps", type=int, default=50)
     run.add_argument("--tuning-steps", type=int, default=40)
     run.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     run.add_argument("--cache", type=Path, default=Path.home() / ".cache/strop/learning")
     run.add_argument("--results", type=Path, default=RESULTS)
+    real = commands.add_parser("gsm8k", help="GRPO against RLSD on SmolLM2 and GSM8K")
+    real.add_argument("--problems", type=Path, required=True, help="train_2000.jsonl")
+    real.add_argument("--steps", type=int, default=8)
+    real.add_argument("--seeds", type=int, default=1)
     commands.add_parser("report", help="write tables and figures from the results")
     options = parser.parse_args(arguments)
     if options.command == "report":
-        report(RESULTS, README)
+        report()
+        return 0
+    if options.command == "gsm8k":
+        from benchmarks.learning import gsm8k
+
+        gsm8k.run(REAL_RESULTS, options.problems, options.steps, options.seeds)
         return 0
     for family in options.families:
         tuning = tuning_runs(family, options.arms, options.tuning_steps)

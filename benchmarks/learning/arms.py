@@ -69,6 +69,9 @@ ARMS: dict[str, Arm] = {
         control="normalised_weights",
         tuned_as="rlsd",
     ),
+    "grpo_same_rate": Arm(
+        {"kind": "grpo"}, "control: GRPO at the learning rate that RLSD tuned to", tuned_as="rlsd"
+    ),
     "grpo_compute": Arm(
         {"kind": "grpo"},
         "control: GRPO with the compute that the teacher costs, spent on tasks",

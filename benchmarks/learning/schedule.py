@@ -71,9 +71,8 @@ def execute(runs: Sequence[Run], results: Path, cache: Path, workers: int) -> No
         results.open("a") as file,
     ):
         # Warm starts first, one task each: two runs must not make the same one at once.
-        starts = [pool.submit(prepare, family, cache) for family in {run.family for run in left}]
-        for start in starts:
-            start.result()
+        for family in dict.fromkeys(run.family for run in left):
+            pool.submit(prepare, family, cache).result()
         futures = {pool.submit(work, run, cache): run for run in left}
         for number, future in enumerate(as_completed(futures), 1):
             row = future.result()
