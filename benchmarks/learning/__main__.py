@@ -25,8 +25,8 @@ from benchmarks.learning.puzzles import FAMILIES
 from benchmarks.learning.real import read_real, real_table
 from benchmarks.learning.results import Row, read, table
 from benchmarks.learning.schedule import (
-    TUNING_SEED,
     best_rates,
+    compared,
     execute,
     main_runs,
     tuning_runs,
@@ -35,12 +35,13 @@ from benchmarks.learning.schedule import (
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.jsonl"
 README = FOLDER / "README.md"
+TUNING_STEPS = 40
 REAL_RESULTS = FOLDER / "gsm8k.jsonl"
 
 
 def page(readme: str, rows: Sequence[Row], real: Sequence[Row]) -> str:
     """The page with its tables made anew of these rows, of puzzles and of the real model."""
-    measured = [row for row in rows if row["seed"] != TUNING_SEED]
+    measured = compared(rows, TUNING_STEPS)
     tables = {
         "claims": claims_table(measured, CLAIMS),
         "controls": claims_table(measured, CONTROLS),
@@ -64,9 +65,10 @@ def report() -> None:
     from benchmarks.learning.figures import draw
 
     rows = read(RESULTS)
+    measured = compared(rows, TUNING_STEPS)
     README.write_text(page(README.read_text(), rows, read_real(REAL_RESULTS)))
     for family in FAMILIES:
-        own = [row for row in rows if row["family"] == family and row["seed"] != TUNING_SEED]
+        own = [row for row in measured if row["family"] == family]
         if own:
             draw(own, FOLDER / f"{family}.png")
 
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     run.add_argument("--seeds", type=int, default=5)
     run.add_argument("--steps", type=int, default=50)
-    run.add_argument("--tuning-steps", type=int, default=40)
+    run.add_argument("--tuning-steps", type=int, default=TUNING_STEPS)
     run.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     run.add_argument("--cache", type=Path, default=Path.home() / ".cache/strop/learning")
     run.add_argument("--results", type=Path, default=RESULTS)

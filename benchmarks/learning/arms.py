@@ -23,7 +23,7 @@ class Arm:
     groups: float = 1.0
     steps: float = 1.0
     tuned_as: str | None = None
-    """Takes the learning rate of another arm: a control differs from its arm in one thing."""
+    """Takes the learning rate of another arm, from which it differs in one thing."""
 
 
 RLSD: dict[str, Any] = {"kind": "rlsd"}
@@ -41,12 +41,22 @@ ARMS: dict[str, Arm] = {
     "sdpo": Arm({"kind": "sdpo", **DISTILLED}, "distils from right siblings", view="sibling"),
     "rlsd": Arm(RLSD, "the paper's Algorithm 1", view="answer"),
     "rlsd_constant": Arm(
-        {**RLSD, "mix": {"start": 0.5, "end": 0.5}}, "the mix does not decay", view="answer"
+        {**RLSD, "mix": {"start": 0.5, "end": 0.5}},
+        "the mix does not decay",
+        view="answer",
+        tuned_as="rlsd",
     ),
-    "rlsd_reversed": Arm({**RLSD, "evidence": "reversed"}, "RLRT's evidence", view="answer"),
-    "contrastive": Arm({**RLSD, "evidence": "contrastive"}, "CEPO's evidence", view="answer"),
+    "rlsd_reversed": Arm(
+        {**RLSD, "evidence": "reversed"}, "RLRT's evidence", view="answer", tuned_as="rlsd"
+    ),
+    "contrastive": Arm(
+        {**RLSD, "evidence": "contrastive"}, "CEPO's evidence", view="answer", tuned_as="rlsd"
+    ),
     "contrastive_marginal": Arm(
-        {**RLSD, "evidence": "contrastive_marginal"}, "RLCSD's evidence", view="answer"
+        {**RLSD, "evidence": "contrastive_marginal"},
+        "RLCSD's evidence",
+        view="answer",
+        tuned_as="rlsd",
     ),
     "rlsd_shuffled_answers": Arm(
         RLSD,

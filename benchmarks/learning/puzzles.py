@@ -27,7 +27,9 @@ MODULUS = 7
 STEPS = {"chain": 4, "search": 3, "parity": 2}
 CHAINS = 3
 """Of a parity puzzle."""
-SLIPS = {"chain": 0.2, "search": 0.1, "parity": 0.2}
+CHOICES = 2
+"""Operations that a search offers."""
+SLIPS = {"chain": 0.2, "search": 0.05, "parity": 0.2}
 """How often a step of a demonstration writes a wrong value."""
 SHORTCUTS = 0.15
 """Share of the demonstrations with a hint that refer to it."""
@@ -173,7 +175,7 @@ def _single(family: Family, prompt: list[str], chains: tuple[Chain, ...]) -> Puz
 def _search(draw: random.Random) -> Puzzle:
     start = draw.randrange(MODULUS)
     choices: list[Operation] = []
-    while len(choices) < 3:
+    while len(choices) < CHOICES:
         operation = _operation(draw)
         if operation not in choices:
             choices.append(operation)
