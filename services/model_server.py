@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.rollout import CPU_BLOCK_TOKENS
 from services.threads import compute_env
+from trainer.demo_model import resolve_model
 
 _HEALTH_SECONDS = 2.0  # how often Serve looks whether the engine lives
 _HEALTH_TIMEOUT_SECONDS = 60.0
@@ -30,7 +31,10 @@ _REQUESTS = 256  # in flight on one engine; vLLM queues what it cannot batch
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """One model and what it may take. `gpus` above 1 shards it over them."""
+    """One model and what it may take. `gpus` above 1 shards it over them.
+
+    `path` is a folder or what else `trainer.demo_model.resolve_model` knows.
+    """
 
     name: str
     path: str
@@ -71,7 +75,6 @@ def environment(options: ModelOptions) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if options.gpus > 1 else "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
-        "HF_HUB_OFFLINE": "1",  # the folder has all there is
     }
     if options.gpus:
         return {**env, "TOKENIZERS_PARALLELISM": "false"}
@@ -109,16 +112,16 @@ class ModelServer:
     """The engine of one model."""
 
     def __init__(self, options: ModelOptions, token: str) -> None:
-        """Load the model."""
-        self._options = options
+        """Load the model. Raises ModelError when there is no such model."""
         self._token = token
+        options = replace(options, path=str(resolve_model(options.path)))
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.entrypoints.launchers.cli_args import make_arg_parser
         from vllm.utils.argparse_utils import FlexibleArgumentParser
         from vllm.v1.engine.async_llm import AsyncLLM
 
         parser = make_arg_parser(FlexibleArgumentParser())
-        self._args = parser.parse_args(engine_arguments(options))
+        self._args: Any = parser.parse_args(engine_arguments(options))
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs.from_cli_args(self._args))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
