@@ -21,6 +21,7 @@ nothing of models: the length check is given its tokeniser.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from trainer.rows import Malformed, read_row, shown
 from verifiers.openai_graders import Grader
 
 SHOWN_PROBLEMS = 20
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""One task, with its images. Nothing beyond is held in memory or parsed in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def load_tasks(path: str | Path, grader: Grader | None = None) -> list[Task]:
     rows that are malformed, verifier specs that do not parse, ids that occur twice.
     """
     path = Path(path)
-    readers = {".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    readers = {".jsonl": json_lines, ".parquet": _parquet_rows}
     problems: list[TaskProblem] = []
     if path.suffix not in readers:
         message = f"is of type {path.suffix or 'none'!r}; tasks are read from .jsonl and .parquet"
@@ -111,9 +114,17 @@ def load_tasks(path: str | Path, grader: Grader | None = None) -> list[Task]:
     return tasks
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Malformed]]:
+def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Malformed]]:
+    """Each line's number from 1 and its JSON object, or what is wrong with it. Raises OSError."""
     with path.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
+        for number in itertools.count(1):
+            raw = lines.readline(MAX_LINE_BYTES + 1)
+            if not raw:
+                return
+            if len(raw) > MAX_LINE_BYTES:
+                message = f"is longer than {MAX_LINE_BYTES} bytes; what follows was not read"
+                yield number, Malformed(((None, message),))
+                return
             yield number, _json_object(raw)
 
 
