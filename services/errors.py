@@ -53,6 +53,36 @@ class Unauthorized(StropError):
     code = "invalid_api_key"
 
 
+class Forbidden(StropError):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+
+
+class TooMuch(StropError):
+    """A limit is reached. `retry_after` is how many seconds to wait, None when waiting is not it."""
+
+    code = "too_much"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = retry_after
+
+
+class RateLimited(TooMuch):
+    """More requests than the tenant may send in this time."""
+
+    code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(TooMuch):
+    """The tenant has all that it may have; something must end or be deleted first."""
+
+    code = "quota_exceeded"
+
+
 class TooLarge(StropError):
     """The request is larger than the service accepts."""
 

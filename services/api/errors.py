@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from services import errors
-from services.errors import InvalidRequest, Problem, StropError
+from services.errors import InvalidRequest, Problem, StropError, TooMuch
 
 _log = logging.getLogger(__name__)
 
@@ -26,9 +26,18 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.NotFound: 404,
     errors.IllegalTransition: 409,
     errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.TooMuch: 429,
     errors.TooLarge: 413,
     errors.StoreUnavailable: 503,
     errors.VerifiersUnavailable: 503,
+}
+
+
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
 }
 
 
@@ -86,13 +95,15 @@ def problem_response(
 def _openai_type(status: int) -> str:
     if status >= 500:
         return "server_error"
-    return "authentication_error" if status == 401 else "invalid_request_error"
+    return _OPENAI_TYPES.get(status, "invalid_request_error")
 
 
 def strop_error_response(request: Request, error: StropError) -> JSONResponse:
     """The response to an error of our own tree."""
     status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}.get(status)
+    if isinstance(error, TooMuch) and error.retry_after is not None:
+        headers = {"Retry-After": str(error.retry_after)}
     if status == 500:
         _log.error("request failed", exc_info=error)
         return _unforeseen(request)
