@@ -53,7 +53,7 @@ class Store:
 
     @property
     def link(self) -> RedisLink:
-        """The way to the server, for the rooms that keep other things there."""
+        """The way to the server, for the stores that share it."""
         return self._link
 
     async def close(self) -> None:

@@ -112,6 +112,8 @@ async def test_a_key_without_the_scope_is_told_which_one_is_wanted(api: Api) -> 
         ("POST", "/v1/fine_tuning/jobs", "jobs:write"),
         ("POST", "/v1/fine_tuning/jobs/x/cancel", "jobs:write"),
         ("POST", "/v1/fine_tuning/alpha/graders/run", "verify"),
+        ("GET", "/v1/files", "files:read"),
+        ("DELETE", "/v1/files/x", "files:write"),
         ("GET", "/metrics", "metrics:read"),
     ]
     for method, path, wanted in routes:
