@@ -108,7 +108,7 @@ def code_cases(form: str) -> Iterator[Case]:
             case "check":
                 spec |= {"tests": [problem.check]}
             case _:
-                spec |= {"tests": problem.asserts, "setup": "import math\nEPSILON = 1e-6"}
+                spec |= {"tests": problem.asserts, "setup": "def own():\n    return 1"}
         specs[problem.name] = spec
     for n, (problem, code) in enumerate(solutions()):
         yield specs[problem.name], f"```python\n{code}```", n % 3 != 0
