@@ -47,6 +47,18 @@ class IllegalTransition(StropError):
     code = "illegal_transition"
 
 
+class PreconditionFailed(StropError):
+    """The object is not as the caller last saw it."""
+
+    code = "precondition_failed"
+
+
+class Fenced(StropError):
+    """A runner's claim on its job is over: somebody else holds the job, or nobody."""
+
+    code = "claim_lost"
+
+
 class Unauthorized(StropError):
     """The API key is missing or not known."""
 

@@ -28,6 +28,8 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Unauthorized: 401,
     errors.TooLarge: 413,
     errors.StoreUnavailable: 503,
+    errors.PreconditionFailed: 412,
+    errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
 }
 

@@ -40,7 +40,7 @@ async def list_jobs(
     limit: Limit = 20,
 ) -> JobPage:
     """Jobs, newest first."""
-    return JobPage.of(*await store.list_jobs(after, limit))
+    return JobPage.of(*await store.list_jobs("default", after, limit))
 
 
 @router.get("/{job_id}", summary="Retrieve a job")
