@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
     )
+    audit_max_records: int | None = Field(
+        default=None,
+        ge=1,
+        description="About how many records the audit log keeps, the newest; all when absent.",
+    )
     max_upload_bytes: int = Field(
         default=512 * 1024 * 1024, ge=1024, description="Largest file that may be uploaded."
     )

@@ -12,12 +12,11 @@ from services.redis_link import RedisLink
 from services.store.checkpoints import Checkpoints
 from services.store.claims import Claims
 from services.store.events import EventLog
-from services.store.keys import Keys
 from services.store.requests import Requests
 from services.store.workers import Workers
 
 
-class Store(Requests, Claims, EventLog, Checkpoints, Workers, Keys):
+class Store(Requests, Claims, EventLog, Checkpoints, Workers):
     """All rooms of the store. Every method raises StoreUnavailable when the server is lost."""
 
     @classmethod
