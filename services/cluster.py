@@ -6,11 +6,11 @@ Ray is loaded when the first job asks for it, so that a dispatcher without one s
 from __future__ import annotations
 
 import asyncio
-import logging
 from types import ModuleType
 
 from services.held_job import Beat, Launch
 from services.jobs import Job
+from services.ray_connection import connect
 from services.settings import Settings
 
 
@@ -30,10 +30,7 @@ def _connected_controller(ray_address: str | None) -> ModuleType:
 
     Called outside of the main thread, where Ray would take over our SIGTERM.
     """
-    import ray
-
+    connect(ray_address)
     from services import controller
 
-    if not ray.is_initialized():
-        ray.init(address=ray_address or "auto", namespace="strop", logging_level=logging.WARNING)
     return controller
