@@ -90,6 +90,12 @@ class Unauthorized(StropError):
     code = "invalid_api_key"
 
 
+class MalformedBody(StropError):
+    """The request's body is not what its type says."""
+
+    code = "malformed_body"
+
+
 class TooLarge(StropError):
     """The request is larger than the service accepts."""
 

@@ -29,6 +29,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.Unauthorized: 401,
+    errors.MalformedBody: 400,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
