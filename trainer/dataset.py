@@ -11,8 +11,8 @@ A row is one task:
 `verifier` is a spec of `verifiers.spec`. `id` (then `<file stem>-<line>`) and everything
 privileged may be absent; `"prompt": "..."` stands for one user message, and content may be
 a list of `text` and `image_url` parts. Rows of verl and EasyR1 are read as they are
-(`trainer.verl_rows`). In Parquet these
-values are structs or JSON text; a struct cannot tell null from absent, so what may hold
+(`trainer.verl_rows`), and with a grader of the job, OpenAI's items
+(`trainer.openai_rows`). In Parquet these values are structs or JSON text; a struct cannot tell null from absent, so what may hold
 null (a JSON Schema, say) is written as JSON text.
 
 All problems of a file are found before any is raised, and no row is skipped. Knows
@@ -33,6 +33,7 @@ import numpy as np
 from trainer import parquet
 from trainer.records import Task
 from trainer.rows import Malformed, read_row, shown
+from verifiers.openai_graders import Grader
 
 SHOWN_PROBLEMS = 20
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -68,9 +69,10 @@ class TaskFileError(ValueError):
         return type(self), (self.problems,)
 
 
-def load_tasks(path: str | Path) -> list[Task]:
+def load_tasks(path: str | Path, grader: Grader | None = None) -> list[Task]:
     """Read every task of a `.jsonl` or `.parquet` file, in the order of the file.
 
+    With a `grader`, rows are items that it judges; without, each has a verifier of its own.
     Raises TaskFileError with all problems at once: a missing, unreadable or empty file,
     rows that are malformed, verifier specs that do not parse, ids that occur twice.
     """
@@ -86,7 +88,9 @@ def load_tasks(path: str | Path) -> list[Task]:
     try:
         for line, row in readers[path.suffix](path):
             rows += 1
-            found = row if isinstance(row, Malformed) else read_row(row, f"{path.stem}-{line}")
+            found = (
+                row if isinstance(row, Malformed) else read_row(row, f"{path.stem}-{line}", grader)
+            )
             if isinstance(found, Malformed):
                 problems += [TaskProblem(str(path), line, *problem) for problem in found.problems]
                 continue
