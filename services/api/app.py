@@ -15,11 +15,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.api import errors, files, graders, jobs
 from services.api.auth import StoreParam, require_key
+from services.api.bodies import Bodies
 from services.api.errors import ProblemBody
 from services.api.judging import Judging
-from services.api.middleware import BodyLimit, Measured
+from services.api.middleware import Measured
 from services.config import JobSpec
 from services.files import FileStore
+from services.idempotency import IdempotencyKeys
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.settings import Settings, load_settings
 from services.store import Store
@@ -45,6 +47,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.settings = settings
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
+        app.state.idempotency = IdempotencyKeys(app.state.store.link)
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         yield
         await app.state.judging.close()
@@ -60,11 +63,12 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses=dict.fromkeys((401, 404, 408, 409, 413, 415, 422, 503, 507), _PROBLEM),
+        redirect_slashes=False,  # a redirect would repeat the caller's Host header
+        responses=dict.fromkeys((400, 401, 404, 408, 409, 412, 413, 415, 422, 503, 507), _PROBLEM),
     )
     errors.install(app)
     app.add_middleware(
-        BodyLimit, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
+        Bodies, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
     )
     app.add_middleware(Measured, metrics=http_metrics)
     app.include_router(_health())

@@ -10,8 +10,10 @@ from starlette.responses import Response
 
 from services.api.admission import admitted
 from services.api.auth import StoreParam
+from services.api.conditional import represented
 from services.api.events import server_sent
 from services.api.models import CreateJob, EventPage, JobObject, JobPage
+from services.api.once import OnceParam
 from services.errors import IllegalTransition, InvalidRequest, Problem
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning jobs"])
@@ -24,13 +26,18 @@ EventId = Annotated[
 ]
 
 
-@router.post("", summary="Queue a job")
-async def create_job(body: CreateJob, store: StoreParam) -> JobObject:
+@router.post("", summary="Queue a job", response_model=JobObject)
+async def create_job(
+    request: Request, body: CreateJob, store: StoreParam, once: OnceParam
+) -> Response:
     """Check the job, its task files and its model, and queue it."""
-    spec = await admitted(body)
-    return JobObject.of(
-        await store.create_job(spec.model_dump(mode="json"), metadata=body.metadata)
-    )
+
+    async def create(request_id: str | None) -> Response:
+        spec = await admitted(body)
+        job = await store.create_job(spec.model_dump(mode="json"), metadata=body.metadata)
+        return represented(request, JobObject.of(job), 0)
+
+    return await once("default", create)
 
 
 @router.get("", summary="List jobs")
