@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from services.errors import IdempotencyConflict, InProgress, StoreUnavailable
-from services.redis_link import RedisLink
+from services.redis_link import PREFIX, RedisLink
 
 KEPT_SECONDS = 24 * 3600
 _LEASE_SECONDS = 10.0
@@ -122,7 +122,7 @@ class IdempotencyKeys:
         Raises InProgress while another request holds it.
         """
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-        record = f"{{strop}}:once:{tenant}:{digest}"
+        record = f"{PREFIX}once:{tenant}:{digest}"
         holder = secrets.token_hex(8)
         lease = [holder, str(int(_LEASE_SECONDS * 1000))]
         reply = cast("list[str]", await self._link.run(self._take, [record], lease))

@@ -30,6 +30,8 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.PreconditionFailed: 412,
     errors.Unauthorized: 401,
     errors.MalformedBody: 400,
+    errors.Forbidden: 403,
+    errors.TooMuch: 429,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
@@ -40,6 +42,11 @@ STATUS_OF: dict[type[StropError], int] = {
 }
 
 
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
 _RETRY_SECONDS = 5.0
 
 
@@ -97,7 +104,7 @@ def problem_response(
 def _openai_type(status: int) -> str:
     if status >= 500:
         return "server_error"
-    return "authentication_error" if status == 401 else "invalid_request_error"
+    return _OPENAI_TYPES.get(status, "invalid_request_error")
 
 
 def strop_error_response(request: Request, error: StropError) -> JSONResponse:

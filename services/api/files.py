@@ -13,10 +13,12 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
-from services.api.auth import StoreParam
+from services.api.audited import AuditParam
+from services.api.auth import StoreParam, allowed
 from services.api.conditional import IfMatchParam, represented
 from services.api.multipart import UploadForm, read_upload
 from services.api.once import OnceParam
+from services.callers import Caller
 from services.errors import FileInUse, InvalidRequest, Problem, TooSlow
 from services.files import PURPOSES, FileRecord, FileStatus, FileStore, Order, Purpose
 from services.jobs import Job
@@ -27,7 +29,9 @@ router = APIRouter(prefix="/v1/files", tags=["Files"])
 
 IDLE_SECONDS = 30.0
 """Longest wait for the next piece of an upload."""
-_TENANT = "default"
+
+Reader = Annotated[Caller, Depends(allowed("files:read"))]
+Writer = Annotated[Caller, Depends(allowed("files:write"))]
 
 
 class FileObject(BaseModel):
@@ -132,14 +136,19 @@ _FORM = {
 
 @router.post("", summary="Upload a file", response_model=FileObject, openapi_extra=_FORM)
 async def upload_file(
-    request: Request, files: FilesParam, settings: SettingsParam, once: OnceParam
+    request: Request,
+    files: FilesParam,
+    settings: SettingsParam,
+    caller: Writer,
+    audit: AuditParam,
+    once: OnceParam,
 ) -> Response:
     """Store a file, as it arrives. Tasks (`fine-tune`, `evals`) are JSON lines or Parquet."""
     try:
         async with (
             asyncio.timeout(settings.upload_seconds),
-            once.turn(_TENANT) as turn,
-            files.incoming(_TENANT, settings.max_upload_bytes) as file,
+            once.turn(caller.tenant) as turn,
+            files.incoming(caller.tenant, settings.max_upload_bytes) as file,
         ):
             form = await read_upload(
                 request.headers.get("content-type", ""), _pieces(request), file.write
@@ -150,11 +159,12 @@ async def upload_file(
             async def create(request_id: str | None) -> Response:
                 record = await files.add(
                     file,
-                    tenant=_TENANT,
+                    tenant=caller.tenant,
                     filename=form.filename,
                     purpose=purpose,
                     file_id=request_id and f"file-{request_id}",
                 )
+                await audit(caller, "file.upload", record.id, bytes=record.bytes, purpose=purpose)
                 return _represented(request, record)
 
             return await turn(f"{form.filename} {purpose} {file.sha256}", create)
@@ -168,6 +178,7 @@ async def upload_file(
 @router.get("", summary="List files")
 async def list_files(
     files: FilesParam,
+    caller: Reader,
     purpose: Annotated[Purpose | None, Query(description="Only files for this purpose.")] = None,
     order: Annotated[Order, Query(description="By age, `desc` is newest first.")] = "desc",
     after: Annotated[str | None, Query(description="Only files behind the one of this id.")] = None,
@@ -175,14 +186,14 @@ async def list_files(
 ) -> FilePage:
     """The files that were uploaded and not deleted."""
     return FilePage.of(
-        *await files.list(_TENANT, purpose=purpose, order=order, after=after, limit=limit)
+        *await files.list(caller.tenant, purpose=purpose, order=order, after=after, limit=limit)
     )
 
 
 @router.get("/{file_id}", summary="Retrieve a file", response_model=FileObject)
-async def get_file(request: Request, file_id: str, files: FilesParam) -> Response:
+async def get_file(request: Request, file_id: str, files: FilesParam, caller: Reader) -> Response:
     """What is known of the file."""
-    return _represented(request, await files.get(file_id, _TENANT))
+    return _represented(request, await files.get(file_id, caller.tenant))
 
 
 @router.get(
@@ -198,9 +209,9 @@ async def get_file(request: Request, file_id: str, files: FilesParam) -> Respons
         }
     },
 )
-async def get_content(file_id: str, files: FilesParam) -> StreamingResponse:
+async def get_content(file_id: str, files: FilesParam, caller: Reader) -> StreamingResponse:
     """The bytes of the file, whatever its status."""
-    record, content = await files.content(file_id, _TENANT)
+    record, content = await files.content(file_id, caller.tenant)
     return StreamingResponse(
         content,
         media_type="application/octet-stream",
@@ -215,16 +226,22 @@ async def get_content(file_id: str, files: FilesParam) -> StreamingResponse:
 
 @router.delete("/{file_id}", summary="Delete a file")
 async def delete_file(
-    file_id: str, files: FilesParam, store: StoreParam, if_match: IfMatchParam
+    file_id: str,
+    files: FilesParam,
+    store: StoreParam,
+    caller: Writer,
+    audit: AuditParam,
+    if_match: IfMatchParam,
 ) -> FileDeleted:
     """Remove the file; refused while a job that has not ended reads it."""
-    if_match.check(_revision(await files.get(file_id, _TENANT)))
+    if_match.check(_revision(await files.get(file_id, caller.tenant)))
     reader = await _reader_of(file_id, store)
     if reader is not None:
         raise FileInUse(
             f"job {reader} reads {file_id} and has not ended: cancel it, or wait for its end"
         )
-    await files.delete(file_id, _TENANT)
+    await files.delete(file_id, caller.tenant)
+    await audit(caller, "file.delete", file_id)
     return FileDeleted(id=file_id)
 
 

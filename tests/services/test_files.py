@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from services.api.app import create_app
 from services.errors import InvalidRequest
 from services.files import FileStore
+from services.key_store import KeyStore
 from services.settings import Settings
 from services.store import Store
 from tests.services.conftest import task
@@ -55,7 +56,10 @@ def home(api: Api, api_home: Path) -> Path:
 async def local_app(store: Store, home: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app in this process."""
     app = create_app(Settings(home=home, redis_url=SecretStr("redis://"), **settings), store)
-    headers = {"Authorization": f"Bearer {await store.create_key('test')}"}
+    key = await KeyStore(store.link).create(
+        "test", scopes=["files:read", "files:write", "jobs:read", "jobs:write"]
+    )
+    headers = {"Authorization": f"Bearer {key.token}"}
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
