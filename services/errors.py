@@ -13,14 +13,21 @@ from typing import ClassVar
 
 
 class StropError(Exception):
-    """Base of what a caller may be told. `param` names the field or parameter concerned."""
+    """Base of what a caller may be told.
+
+    `param` names the field or parameter concerned; `retry_after` is in how many seconds the
+    same request may do better, None where it would not.
+    """
 
     code: ClassVar[str] = "internal_error"
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_after = retry_after
 
 
 class StoreUnavailable(StropError):
@@ -47,6 +54,36 @@ class IllegalTransition(StropError):
     code = "illegal_transition"
 
 
+class Conflict(StropError):
+    """What was asked contradicts what there is."""
+
+    code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """An idempotency key was used before, for another request."""
+
+    code = "idempotency_conflict"
+
+
+class InProgress(Conflict):
+    """A request with this idempotency key is being carried out at this moment."""
+
+    code = "in_progress"
+
+
+class FileInUse(Conflict):
+    """A job that has not ended reads this file."""
+
+    code = "file_in_use"
+
+
+class PreconditionFailed(StropError):
+    """The object is no longer what the caller last saw of it."""
+
+    code = "precondition_failed"
+
+
 class Unauthorized(StropError):
     """The API key is missing or not known."""
 
@@ -57,6 +94,30 @@ class TooLarge(StropError):
     """The request is larger than the service accepts."""
 
     code = "request_too_large"
+
+
+class TooSlow(StropError):
+    """The request's body did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class UnsupportedMedia(StropError):
+    """The request's body is of a type that this route does not read."""
+
+    code = "unsupported_media_type"
+
+
+class StorageFull(StropError):
+    """No room is left for what should be stored."""
+
+    code = "storage_full"
+
+
+class StorageUnavailable(StropError):
+    """The folder of stored files cannot be read or written."""
+
+    code = "storage_unavailable"
 
 
 class VerifiersUnavailable(StropError):

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
     )
+    max_upload_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1024, description="Largest file that may be uploaded."
+    )
+    upload_seconds: float = Field(
+        default=600.0, gt=0, description="Longest that the upload of one file may take."
+    )
     verify_workers: int = Field(
         default=2, ge=1, description="Processes in which the API judges what graders are run on."
     )
@@ -102,6 +108,11 @@ class Settings(BaseSettings):
     def jobs_folder(self) -> Path:
         """One folder for each job: checkpoints, traces, the trained model."""
         return self.home / "jobs"
+
+    @property
+    def files_folder(self) -> Path:
+        """One folder for each tenant with the files it uploaded."""
+        return self.home / "files"
 
     @property
     def api_key_file(self) -> Path:

@@ -54,6 +54,11 @@ class Store:
         """
         return cls(await RedisLink.open(url))
 
+    @property
+    def link(self) -> RedisLink:
+        """The way to the server, for the stores that share it."""
+        return self._link
+
     async def close(self) -> None:
         """Close every connection."""
         await self._link.close()

@@ -175,7 +175,6 @@ class RayTiers:
             seed=job.seed + replica,
             kv_cache_gib=job.engine.kv_cache_gib,
             gpu_memory_utilization=job.engine.gpu_memory_utilization,
-            compile=job.engine.compile,
             gpus=job.tiers.rollout.gpus,
         )
 

@@ -13,12 +13,13 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.api import errors, graders, jobs
+from services.api import errors, files, graders, jobs
 from services.api.auth import StoreParam, require_key
 from services.api.errors import ProblemBody
 from services.api.judging import Judging
 from services.api.middleware import BodyLimit, Measured
 from services.config import JobSpec
+from services.files import FileStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.settings import Settings, load_settings
 from services.store import Store
@@ -41,6 +42,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         app.state.store = store or await Store.open(settings.store_url)
+        app.state.settings = settings
+        app.state.files = FileStore(app.state.store.link, settings.files_folder)
+        await app.state.files.sweep()
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         yield
         await app.state.judging.close()
@@ -56,13 +60,15 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses=dict.fromkeys((401, 404, 409, 413, 422, 503), _PROBLEM),
+        responses=dict.fromkeys((401, 404, 408, 409, 413, 415, 422, 503, 507), _PROBLEM),
     )
     errors.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
+    )
     app.add_middleware(Measured, metrics=http_metrics)
     app.include_router(_health())
-    for router in (jobs.router, graders.router, _service(app, http_metrics)):
+    for router in (jobs.router, files.router, graders.router, _service(app, http_metrics)):
         app.include_router(router, dependencies=[Depends(require_key)])
     return app
 

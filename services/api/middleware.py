@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,14 +14,18 @@ from services.metrics import HttpMetrics
 
 
 class BodyLimit:
-    """Answers 413 to a body of more than `max_bytes`, announced or streamed."""
+    """Answers 413 to a body of more than `max_bytes`, announced or sent in chunks.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    The routes in `streamed`, (method, path), read their bodies themselves.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, streamed: Set[tuple[str, str]]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (scope["method"], scope["path"]) in self._streamed:
             await self._app(scope, receive, send)
             return
         request = Request(scope)

@@ -53,7 +53,8 @@ def api_process(
     valkey: EmbeddedValkey, databases: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The url of an API process over the session's Valkey."""
-    log = tmp_path_factory.mktemp("api") / "log"
+    home = tmp_path_factory.mktemp("api")
+    log = home / "log"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
         process = spawn(
@@ -61,6 +62,7 @@ def api_process(
             log=log,
             env={
                 **os.environ,
+                "STROP_HOME": str(home),
                 "STROP_REDIS_URL": valkey.url,
                 "STROP_MAX_BODY_BYTES": "65536",
                 "STROP_DATABASES": str(databases),
