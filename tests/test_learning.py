@@ -159,29 +159,29 @@ def test_a_learner_that_resumes_learns_on_and_has_the_teachers_weights(
     groups, evidence = references()
     algorithm = Rlsd(teacher=teacher)
     due = [not isinstance(teacher, Synced) or version % 2 == 0 for version in range(4)]
+
+    def learned(one: LearnerWorker, steps: range) -> tuple[Any, Any]:
+        published(one, steps.start, to_teacher=due[steps.start])
+        for step in steps:
+            one.learn(groups, [ray.put(evidence)], step)
+            one.publish(step + 1, to_teacher=due[step + 1])
+        return published(one, steps.stop, to_teacher=due[steps.stop])
+
     first = worker(tmp_path, algorithm)
-    published(first, 0, to_teacher=True)
-    for step in range(3):
-        first.learn(groups, [ray.put(evidence)], step)
-        policy, lesson = published(first, step + 1, to_teacher=due[step + 1])
-        if step == 0:
-            assert first.save(1, {"position": 2}) == (
-                str(tmp_path / "checkpoints" / "step-00000001" / "model"),
-                None,
-            )
+    learned(first, range(1))
+    model = tmp_path / "checkpoints" / "step-00000001" / "model"
+    assert first.save(1, {"position": 2}) == (str(model), None)
+    policy, lesson = learned(first, range(1, 3))
     found = newest(tmp_path / "checkpoints").checkpoint
     assert found is not None
     assert found.cursor["tasks"] == {"position": 2}
 
     second = worker(tmp_path, algorithm)
     second.resume(found)
-    published(second, 1, to_teacher=due[1])
-    for step in range(1, 3):
-        second.learn(groups, [ray.put(evidence)], step)
-        again, taught = published(second, step + 1, to_teacher=due[step + 1])
+    again, taught = learned(second, range(1, 3))
     assert equal(again, policy)
     assert equal(taught, lesson)
-    assert equal(policy, lesson) == (teacher == "live")
+    assert equal(policy, lesson) == (teacher == "live"), "the others lag behind"
 
 
 def test_an_averaged_teachers_weights_take_in_each_version_by_its_share(tmp_path: Path) -> None:
