@@ -23,6 +23,7 @@ from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.saving import NotSaved
 from services.shared_verifiers import SharedVerifiers, Tell
+from services.task_databases import folders
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
 from services.verifier_tier import PoolShape
@@ -101,7 +102,7 @@ class RayTiers:
                 labels=tier.labels,
                 env=compute_env(max(1, int(tier.cpus))),
                 workers=max(1, int(tier.cpus)),
-                databases=_folders(job),
+                databases=folders(job.tasks),
             ),
             least=tier.replicas,
             most=tier.max_replicas or tier.replicas,
@@ -306,12 +307,6 @@ class RayTiers:
         await abandon(late)
         for actor in (*self.engines, *self._teachers):
             ray.kill(actor)
-
-
-def _folders(job: JobSpec) -> list[str]:
-    """Where the job's databases may lie: beside its task files."""
-    files = (job.tasks.train, job.tasks.holdout)
-    return list(dict.fromkeys(str(Path(file).parent) for file in files if file is not None))
 
 
 async def _one(wait: Awaitable[T]) -> T:
