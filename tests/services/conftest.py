@@ -69,6 +69,7 @@ def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iter
                 "STROP_HOME": str(api_home),
                 "STROP_REDIS_URL": valkey.url,
                 "STROP_MAX_BODY_BYTES": "65536",
+                "STROP_MAX_UPLOAD_BYTES": "3000000",
                 "STROP_DATABASES": str(databases),
                 "STROP_WEBHOOK_ALLOW": "127.0.0.1",
             },
