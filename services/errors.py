@@ -84,6 +84,12 @@ class PreconditionFailed(StropError):
     code = "precondition_failed"
 
 
+class Fenced(StropError):
+    """A runner's claim on its job is over: somebody else holds the job, or nobody."""
+
+    code = "claim_lost"
+
+
 class Unauthorized(StropError):
     """The API key is missing or not known."""
 

@@ -37,6 +37,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StorageUnavailable: 503,
     errors.StorageFull: 507,
     errors.StoreUnavailable: 503,
+    errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
 }
 
