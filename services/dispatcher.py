@@ -21,7 +21,6 @@ from services.errors import StoreUnavailable, StropError
 from services.held_job import HeldJob, Launch, Patience
 from services.jobs import Job
 from services.queue_order import in_order
-from services.redis_link import RedisLink
 from services.served_models import ServedModels
 from services.serving import ServingLoop
 from services.settings import Settings, load_settings
@@ -132,7 +131,6 @@ async def _main(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     url = settings.store_url
     store = await Store.open(url)
-    link = await RedisLink.open(url)
     try:
         launch = controller_launch(url, settings)
         dispatcher = Dispatcher(
@@ -141,12 +139,11 @@ async def _main(settings: Settings) -> None:
             max_running=settings.max_running_jobs,
             patience=Patience(stop_s=STOP_SECONDS),
         )
-        serving = ServingLoop(ServedModels(link), settings, dispatcher.worker_id)
+        serving = ServingLoop(ServedModels(store.link), settings, dispatcher.worker_id)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(serving.run(stop))
             tasks.create_task(dispatcher.run(stop))
     finally:
-        await link.close()
         await store.close()
 
 

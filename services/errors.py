@@ -156,6 +156,12 @@ class VerifiersUnavailable(StropError):
     code = "verifiers_unavailable"
 
 
+class ModelUnavailable(StropError):
+    """The model is there and cannot answer at this moment."""
+
+    code = "model_unavailable"
+
+
 class CannotStart(StropError):
     """A process of the local service cannot be started."""
 

@@ -7,7 +7,8 @@ the records of the loop, not how anything was computed.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -16,6 +17,9 @@ from services.jobs import EventLevel, EventType
 from services.pipeline import Judged, Sampled
 from services.statistics import Difference, paired_difference, wilson
 from services.store import Store
+
+
+REWARD_BOUNDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 class StoreJournal:
@@ -35,6 +39,7 @@ class StoreJournal:
         self._started: float | None = None
         self._correct: dict[int, list[float | None]] = {}
         self._leaking = False
+        self._accuracy: float | None = None
 
     async def note(
         self, message: str, level: EventLevel = "info", *, key: str | None = None
@@ -80,7 +85,8 @@ class StoreJournal:
         tokens = sum(group.rolled.tokens for group in sampled.groups)
         completions = sum(len(group.scores) for group in sampled.groups)
         phases = {**sampled.seconds, **seconds}
-        reward = statistics.fmean(scores) if (scores := _scores(sampled.groups)) else 0.0
+        scores = _scores(sampled.groups)
+        reward = statistics.fmean(scores) if scores else 0.0
         data = {
             **metrics,
             "kind": "step",
@@ -89,9 +95,9 @@ class StoreJournal:
             "version": done,
             "reward_mean": reward,
             "rewards": {
-                kind: statistics.fmean(scores)
+                kind: statistics.fmean(own)
                 for kind, groups in by_verifier(sampled.groups).items()
-                if (scores := _scores(groups))
+                if (own := _scores(groups))
             },
             "completion_tokens": tokens,
             "completion_length_mean": tokens / max(1, completions),
@@ -101,6 +107,8 @@ class StoreJournal:
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
             "infra_errors": sum(group.statuses.count("infra_error") for group in sampled.groups),
+            "reward_histogram": histogram(scores, REWARD_BOUNDS),
+            "holdout_accuracy": self._accuracy,
             "zero_variance_share": sum(not group.has_contrast for group in sampled.groups)
             / max(1, len(sampled.groups)),
             "refilled_groups": sampled.refilled,
@@ -135,6 +143,7 @@ class StoreJournal:
                 kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()
             },
         }
+        self._accuracy = data["accuracy"]
         text = f"held-out accuracy {data['accuracy']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
         await self._append(f"{text} after {step} steps", data, f"evaluation:{step}", type="metrics")
 
@@ -190,6 +199,15 @@ def by_verifier(groups: Sequence[Judged]) -> dict[str, list[Judged]]:
     for group in groups:
         kinds.setdefault(str(group.rolled.task.verifier["kind"]), []).append(group)
     return kinds
+
+
+def histogram(values: Iterable[float], bounds: Sequence[float]) -> dict[str, int]:
+    """How many values lie in each bucket, by its upper bound; the last bucket has none."""
+    counts = dict.fromkeys([f"{bound:g}" for bound in bounds] + ["+Inf"], 0)
+    names = list(counts)
+    for value in values:
+        counts[names[bisect_left(bounds, value)]] += 1
+    return counts
 
 
 def _scores(groups: Sequence[Judged]) -> list[float]:
