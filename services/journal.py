@@ -7,19 +7,16 @@ the records of the loop, not how anything was computed.
 from __future__ import annotations
 
 import statistics
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 from services.config import JobSpec
+from services.histograms import REWARD_BOUNDS, counted, nested
 from services.jobs import EventLevel, EventType
 from services.pipeline import Judged, Sampled
 from services.statistics import Difference, paired_difference, wilson
 from services.store import Store
-
-
-REWARD_BOUNDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 class StoreJournal:
@@ -88,7 +85,7 @@ class StoreJournal:
         scores = _scores(sampled.groups)
         reward = statistics.fmean(scores) if scores else 0.0
         data = {
-            **metrics,
+            **nested(metrics),
             "kind": "step",
             "step": done,
             "steps": steps,
@@ -107,7 +104,7 @@ class StoreJournal:
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
             "infra_errors": sum(group.statuses.count("infra_error") for group in sampled.groups),
-            "reward_histogram": histogram(scores, REWARD_BOUNDS),
+            "reward_histogram": counted(scores, REWARD_BOUNDS),
             "holdout_accuracy": self._accuracy,
             "zero_variance_share": sum(not group.has_contrast for group in sampled.groups)
             / max(1, len(sampled.groups)),
@@ -135,16 +132,19 @@ class StoreJournal:
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
         """Held-out accuracy, with its 95 % interval, overall and by verifier."""
         self._correct[step] = [_correct(group) for group in judged]
+        found = _accuracy(judged)
         data = {
             "kind": "evaluation",
             "step": step,
-            **_accuracy(judged),
+            **found,
             "by_verifier": {
                 kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()
             },
         }
-        self._accuracy = data["accuracy"]
-        text = f"held-out accuracy {data['accuracy']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
+        self._accuracy = found["accuracy"]
+        text = (
+            f"held-out accuracy {found['accuracy']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        )
         await self._append(f"{text} after {step} steps", data, f"evaluation:{step}", type="metrics")
 
     async def saved(self, step: int, path: str) -> None:
@@ -199,15 +199,6 @@ def by_verifier(groups: Sequence[Judged]) -> dict[str, list[Judged]]:
     for group in groups:
         kinds.setdefault(str(group.rolled.task.verifier["kind"]), []).append(group)
     return kinds
-
-
-def histogram(values: Iterable[float], bounds: Sequence[float]) -> dict[str, int]:
-    """How many values lie in each bucket, by its upper bound; the last bucket has none."""
-    counts = dict.fromkeys([f"{bound:g}" for bound in bounds] + ["+Inf"], 0)
-    names = list(counts)
-    for value in values:
-        counts[names[bisect_left(bounds, value)]] += 1
-    return counts
 
 
 def _scores(groups: Sequence[Judged]) -> list[float]:

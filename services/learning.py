@@ -17,6 +17,7 @@ import ray
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
+from services.histograms import CREDIT_BOUNDS, counted, flat
 from services.trace_batch import trace_of
 from services.traces import write_step
 from services.weights import Entry, Manifest, checksum, pack
@@ -120,6 +121,8 @@ class LearnerWorker:
         if self._first:
             done = replace(trace, student_logprobs=streams.student_logprobs, credit=streams.credit)
             write_step(self._options.trace_folder, done)
+            if streams.credit is not None:
+                metrics |= flat("credit_histogram", counted(streams.credit, CREDIT_BOUNDS))
             metrics |= self._leaks.metrics(
                 (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
             )

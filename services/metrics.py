@@ -246,9 +246,10 @@ class JobMetrics(Collector):
         for job, counts in self._told(key):
             total, cumulative = 0.0, list[tuple[str, float]]()
             for bound, count in counts.items():
-                total += count
-                cumulative.append((bound, total))
-            family.add_metric([job], cumulative, None)
+                if bound != "sum":
+                    total += count
+                    cumulative.append((bound, total))
+            family.add_metric([job], cumulative, counts["sum"])
         return family
 
 

@@ -152,8 +152,6 @@ def tiers() -> build.Dashboard:
                           of("strop_job_tier_idle_ratio", "{{job_id}} {{tier}}"),
                           about="Share of the newest step in which a tier had nothing to do. Give a "
                           "busy tier more replicas, or an idle one fewer.", low=0, high=1))
-        .with_panel(lines("Rollouts in flight", "short", of("strop_job_rollouts_in_flight"),
-                          about="Groups the engines work on now."))
         .with_panel(lines("Tokens sampled per second", "short",
                           of("strop_job_generated_tokens_per_second"), about="While rolling out."))
         .with_panel(lines("Staleness", "short", of("strop_job_staleness_versions"),

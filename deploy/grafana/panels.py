@@ -10,6 +10,7 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 WIDTH = 24
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -96,7 +97,7 @@ def distribution(title: str, query: str, *, about: str, span: int = 8) -> heatma
             .datasource(SOURCE)
             .expr(query)
             .legend_format("{{le}}")
-            .format("heatmap")
+            .format(PromQueryFormat.HEATMAP)
         )
     )
 
