@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.api import errors, files, graders, jobs
+from services.api import audit_log, errors, files, graders, jobs, keys
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.errors import ProblemBody
@@ -75,7 +75,14 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
-    for router in (jobs.router, files.router, graders.router, _service(app, http_metrics)):
+    for router in (
+        jobs.router,
+        files.router,
+        graders.router,
+        keys.router,
+        audit_log.router,
+        _service(app, http_metrics),
+    ):
         app.include_router(router, dependencies=[Depends(authenticated)])
     return app
 
