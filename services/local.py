@@ -120,7 +120,8 @@ class _Local:
             environment |= {"STROP_RAY_ADDRESS": address, **ray.environment()}
         self._spawn("dispatcher", stack, environment, deadline=dispatcher.STOP_SECONDS + 10)
 
-        url = f"http://{_reachable(host)}:{port}"
+        scheme = "http" if settings.tls_cert is None else "https"
+        url = f"{scheme}://{_reachable(host)}:{port}"
         self._wait("api", lambda: _answers(f"{url}/readyz"))
         self._tell(f"API is ready at {url}")
         self._wait("dispatcher", lambda: _with_store(store_url, Store.workers))

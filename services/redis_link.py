@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.commands.core import AsyncScript
@@ -64,6 +64,11 @@ class RedisLink:
         """Close every connection."""
         await self._client.aclose()
 
+    @property
+    def pool(self) -> ConnectionPool:
+        """The connections, for a library that sends its own commands within `reaching`."""
+        return self._client.connection_pool
+
     def script(self, text: str) -> AsyncScript:
         """A Lua script to `run`."""
         return self._client.register_script(text)
@@ -85,6 +90,17 @@ class RedisLink:
             for key in keys:
                 pipe.hgetall(key)
             return cast("list[dict[str, str]]", await pipe.execute())
+
+    async def together(self, commands: Iterable[Sequence[str | int]]) -> None:
+        """Several commands as one: all of them are carried out, or none."""
+        async with self._reaching(), self._client.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # pyright: ignore[reportUnknownMemberType]
+            await pipe.execute()
+
+    def reaching(self) -> AbstractAsyncContextManager[None]:
+        """The deadline and the wording of errors, around what a library sends over `pool`."""
+        return self._reaching()
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncGenerator[None]:

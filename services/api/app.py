@@ -12,11 +12,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.cors import CORSMiddleware
 
-from services.api import audit_log, errors, files, graders, jobs, keys
+from services.api import audit_log, errors, files, graders, jobs, keys, tenant_limits
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.errors import ProblemBody
+from services.api.gate import Gate
 from services.api.judging import Judging
 from services.api.middleware import BodyLimit, Identified, Measured
 from services.audit import AuditLog
@@ -24,8 +26,10 @@ from services.config import JobSpec
 from services.files import FileStore
 from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
+from services.oidc import OpenId
 from services.settings import Settings, load_settings
 from services.store import Store
+from services.tenant_limits import LimitStore
 from services.verdict_counts import VerifierMetrics
 
 API_VERSION = "1"
@@ -47,12 +51,16 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.store = store or await Store.open(settings.store_url)
         app.state.keys = KeyStore(app.state.store.link)
         app.state.audit = AuditLog(app.state.store.link, settings.audit_max_records)
+        app.state.limits = LimitStore(app.state.store.link, settings)
+        app.state.openid = OpenId(settings) if settings.oidc_issuer else None
         app.state.settings = settings
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         yield
         await app.state.judging.close()
+        if app.state.openid is not None:
+            await app.state.openid.close()
         if store is None:
             await app.state.store.close()
 
@@ -65,13 +73,24 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses=dict.fromkeys((401, 403, 404, 408, 409, 413, 415, 422, 429, 503, 507), _PROBLEM),
+        responses=dict.fromkeys(
+            (401, 403, 404, 408, 409, 413, 415, 421, 422, 429, 503, 507), _PROBLEM
+        ),
     )
     errors.install(app)
     app.add_middleware(Audited)
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
     )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-Id"],
+        )
+    app.add_middleware(Gate, settings=settings)
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
@@ -81,6 +100,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         graders.router,
         keys.router,
         audit_log.router,
+        tenant_limits.router,
         _service(app, http_metrics),
     ):
         app.include_router(router, dependencies=[Depends(authenticated)])

@@ -30,6 +30,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.PreconditionFailed: 412,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
+    errors.ForeignHost: 421,
     errors.TooMuch: 429,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
@@ -38,6 +39,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StorageFull: 507,
     errors.StoreUnavailable: 503,
     errors.VerifiersUnavailable: 503,
+    errors.IdentityUnavailable: 503,
 }
 
 

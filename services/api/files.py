@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
 from services.api.audited import AuditParam
-from services.api.auth import StoreParam, allowed
+from services.api.auth import LimitsParam, StoreParam, allowed
 from services.api.multipart import UploadForm, read_upload
 from services.callers import Caller
 from services.errors import FileInUse, InvalidRequest, Problem, TooSlow
@@ -138,6 +138,7 @@ async def upload_file(
     files: FilesParam,
     settings: SettingsParam,
     caller: Writer,
+    limits: LimitsParam,
     audit: AuditParam,
 ) -> FileObject:
     """Store a file, as it arrives. Tasks (`fine-tune`, `evals`) are JSON lines or Parquet."""
@@ -151,7 +152,11 @@ async def upload_file(
             )
             purpose = _purpose(form)
             record = await files.add(
-                file, tenant=caller.tenant, filename=form.filename, purpose=purpose
+                file,
+                tenant=caller.tenant,
+                filename=form.filename,
+                purpose=purpose,
+                room=(await limits.of(caller.tenant)).stored_bytes,
             )
     except TimeoutError:
         raise TooSlow(

@@ -173,9 +173,7 @@ async def rotate_key(
 
 
 @router.delete("/{key_id}", summary="Revoke an API key")
-async def revoke_key(
-    key_id: str, keys: KeysParam, caller: Admin, audit: AuditParam
-) -> KeyObject:
+async def revoke_key(key_id: str, keys: KeysParam, caller: Admin, audit: AuditParam) -> KeyObject:
     """Let the key open nothing any more; its record stays. Revoking twice is the same as once."""
     key = await keys.revoke(key_id)
     await audit(caller, "key.revoke", key_id, tenant=key.tenant)

@@ -77,9 +77,7 @@ def list_keys(
     as_json: AsJson = False,
 ) -> None:
     """List the API keys, newest first, revoked ones too."""
-    table = Table(
-        "ID", "NAME", "TENANT", "SCOPES", "LAST USED", "STATE", box=None, pad_edge=False
-    )
+    table = Table("ID", "NAME", "TENANT", "SCOPES", "LAST USED", "STATE", box=None, pad_edge=False)
     params: dict[str, Any] = {"limit": 100} | ({} if tenant is None else {"tenant": tenant})
     with Client.of(load_settings()) as client:
         while True:
