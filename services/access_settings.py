@@ -93,7 +93,7 @@ class AccessSettings(BaseSettings):
     limit_trained_tokens: int | None = Field(
         default=None,
         ge=0,
-        description="Completion tokens a tenant may train on in 30 days; any number when absent.",
+        description="Completion tokens a tenant may train on in all; any number when absent.",
     )
 
     audit_max_records: int | None = Field(

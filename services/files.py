@@ -20,7 +20,7 @@ from typing import BinaryIO, Literal, cast, get_args
 from services.callers import is_tenant
 from services.errors import InvalidRequest, NotFound, Problem, QuotaExceeded, StorageUnavailable
 from services.incoming import Incoming, incoming, storage_error, sweep
-from services.redis_link import PREFIX, RedisLink
+from services.redis_link import LIMIT, PREFIX, RedisLink
 from services.task_lines import check_task_file
 
 Purpose = Literal["fine-tune", "evals", "batch", "assistants", "vision", "user_data"]
@@ -34,11 +34,16 @@ _PIECE_BYTES = 256 * 1024
 _ABANDONED_SECONDS = 24 * 3600.0
 _ID = re.compile(r"file-[0-9a-f]{24}", re.ASCII)
 
-# KEYS record list list_of_purpose bytes sequence | ARGV id size room field value field value ...
-_ADD = """
+# KEYS record list list_of_purpose bytes sequence | ARGV id size tenant field value ...
+_ADD = (
+    LIMIT
+    + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local most = limit(ARGV[3], 'stored_bytes')
 local stored = tonumber(redis.call('GET', KEYS[4]) or 0)
-if ARGV[3] ~= '' and stored + tonumber(ARGV[2]) > tonumber(ARGV[3]) then return 'full' end
+if most and stored + tonumber(ARGV[2]) > most then
+  return stored .. ' bytes of files, and may have ' .. string.format('%.0f', most)
+end
 local time = redis.call('TIME')
 local sequence = redis.call('INCR', KEYS[5])
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'bytes', ARGV[2],
@@ -49,6 +54,7 @@ redis.call('ZADD', KEYS[3], sequence, ARGV[1])
 redis.call('INCRBY', KEYS[4], ARGV[2])
 return 1
 """
+)
 
 # KEYS record list list_of_purpose bytes | ARGV id
 _REMOVE = """
@@ -110,14 +116,13 @@ class FileStore:
         filename: str,
         purpose: Purpose,
         file_id: str | None = None,
-        room: int | None = None,
     ) -> FileRecord:
         """Keep a file that has arrived.
 
         Tasks are checked line by line; malformed ones are kept with the status `error`, so
         that their owner sees the line. An id that was added before names that same file: the
         answer is its record. Raises InvalidRequest for a name that cannot be shown,
-        StorageFull, and QuotaExceeded when the tenant would have more than `room` bytes.
+        StorageFull, and QuotaExceeded when the tenant would have more bytes than it may.
         """
         _check_name(filename)
         await file.flush()
@@ -145,13 +150,13 @@ class FileStore:
                 _bytes(tenant),
                 PREFIX + "file-sequence",
             ],
-            [file_id, str(file.size), "" if room is None else str(room), *pairs],
+            [file_id, str(file.size), tenant, *pairs],
         )
-        if reply == "full":
+        if isinstance(reply, str):
             await asyncio.to_thread(path.unlink, missing_ok=True)
             raise QuotaExceeded(
-                f"the tenant {tenant} may keep {room} bytes of files, and this one of {file.size} "
-                "does not fit: delete some first",
+                f"the file has {file.size} bytes; the tenant {tenant} has {reply}: delete some "
+                "first, or ask the operator for more",
                 param="file",
             )
         return await self.get(file_id, tenant)

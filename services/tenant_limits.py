@@ -1,15 +1,15 @@
 """How much each tenant may do: requests in a moving window, open jobs, stored bytes, tokens.
 
-The operator's settings hold for every tenant; a tenant's own limits, kept in the store, take
-their place. Requests are counted here. Jobs, bytes and tokens are counted by those who keep
-them, in the same script that adds one: a limit cannot be passed by asking twice at once.
+The operator's settings hold for every tenant; a tenant's own limits take their place. Both lie
+in the store, where the scripts that add a job, a file or a step look at them (`LIMIT`): asking
+twice at once does not pass a limit. Requests are counted here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from time import monotonic, time
 from typing import Any, cast
 
@@ -21,8 +21,6 @@ from services.access_settings import AccessSettings
 from services.errors import RateLimited
 from services.redis_link import PREFIX, RedisLink
 
-TOKENS_DAYS = 30
-"""Days in which `trained_tokens` are counted: periods of this length since the epoch."""
 _KNOWN_SECONDS = 5.0  # an operator's change is heeded by every replica within this
 _MAX_KNOWN = 10_000
 
@@ -35,15 +33,6 @@ class Limits:
     open_jobs: int
     stored_bytes: int
     trained_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a tenant has at this moment; tokens are those of the present period."""
-
-    open_jobs: int
-    stored_bytes: int
-    trained_tokens: int
 
 
 class LimitStore:
@@ -64,6 +53,12 @@ class LimitStore:
         )  # fmt: skip
         self._window = MovingWindowRateLimiter(storage)
         self._known: dict[str, tuple[float, Limits]] = {}
+
+    async def publish(self) -> None:
+        """Make the operator's limits hold for every tenant that has none of its own."""
+        limits = asdict(self._defaults).items()
+        pairs = [part for name, value in limits if value is not None for part in (name, value)]
+        await self._link.together([["DEL", _key()], ["HSET", _key(), *pairs]])
 
     async def admit(self, tenant: str) -> None:
         """Count one request. Raises RateLimited when the tenant's window is full."""
@@ -97,19 +92,6 @@ class LimitStore:
         await self._link.together(commands)
         self._known.pop(tenant, None)
 
-    async def usage(self, tenant: str) -> Usage:
-        """What a tenant has."""
-        counts: dict[str, str] = await self._link.ask("HGETALL", f"{PREFIX}counts:{tenant}")
-        ended = ("succeeded", "failed", "cancelled")
-        seconds, _ = await self._link.ask("TIME")
-        tokens = await self._link.ask("GET", trained_key(tenant, float(seconds)))
-        stored = await self._link.ask("GET", f"{PREFIX}file-bytes:{tenant}")
-        return Usage(
-            open_jobs=sum(int(n) for status, n in counts.items() if status not in ended),
-            stored_bytes=int(stored or 0),
-            trained_tokens=int(tokens or 0),
-        )
-
     async def _lately(self, tenant: str) -> Limits:
         """The limits of a tenant as they were a moment ago."""
         known = self._known.get(tenant)
@@ -120,10 +102,5 @@ class LimitStore:
         return known[1]
 
 
-def trained_key(tenant: str, now: float) -> str:
-    """Where the tokens are counted that a tenant trains on in the period of `now`."""
-    return f"{PREFIX}trained:{tenant}:{int(now // (TOKENS_DAYS * 86400))}"
-
-
-def _key(tenant: str) -> str:
-    return f"{PREFIX}limits:{tenant}"
+def _key(tenant: str | None = None) -> str:
+    return f"{PREFIX}limits" if tenant is None else f"{PREFIX}limits:{tenant}"

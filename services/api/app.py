@@ -14,19 +14,31 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 
-from services.api import audit_log, errors, files, graders, jobs, keys, tenant_limits
+from services.api import (
+    audit_log,
+    errors,
+    files,
+    graders,
+    inference,
+    jobs,
+    keys,
+    model_routes,
+    tenant_limits,
+)
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.errors import ProblemBody
 from services.api.gate import Gate
 from services.api.judging import Judging
 from services.api.middleware import BodyLimit, Identified, Measured
+from services.api.model_servers import ModelServers
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.files import FileStore
 from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.oidc import OpenId
+from services.served_models import ServedModels
 from services.settings import Settings, load_settings
 from services.store import Store
 from services.tenant_limits import LimitStore
@@ -52,12 +64,15 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.keys = KeyStore(app.state.store.link)
         app.state.audit = AuditLog(app.state.store.link, settings.audit_max_records)
         app.state.limits = LimitStore(app.state.store.link, settings)
+        await app.state.limits.publish()
         app.state.openid = OpenId(settings) if settings.oidc_issuer else None
         app.state.settings = settings
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
         app.state.judging = Judging(settings.verify_workers, settings.databases)
+        app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
+        await app.state.model_servers.close()
         await app.state.judging.close()
         if app.state.openid is not None:
             await app.state.openid.close()
@@ -97,6 +112,8 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     for router in (
         jobs.router,
         files.router,
+        model_routes.router,
+        inference.router,
         graders.router,
         keys.router,
         audit_log.router,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
 from services.api.audited import AuditParam
-from services.api.auth import LimitsParam, StoreParam, allowed
+from services.api.auth import StoreParam, allowed
 from services.api.multipart import UploadForm, read_upload
 from services.callers import Caller
 from services.errors import FileInUse, InvalidRequest, Problem, TooSlow
@@ -138,7 +138,6 @@ async def upload_file(
     files: FilesParam,
     settings: SettingsParam,
     caller: Writer,
-    limits: LimitsParam,
     audit: AuditParam,
 ) -> FileObject:
     """Store a file, as it arrives. Tasks (`fine-tune`, `evals`) are JSON lines or Parquet."""
@@ -152,11 +151,7 @@ async def upload_file(
             )
             purpose = _purpose(form)
             record = await files.add(
-                file,
-                tenant=caller.tenant,
-                filename=form.filename,
-                purpose=purpose,
-                room=(await limits.of(caller.tenant)).stored_bytes,
+                file, tenant=caller.tenant, filename=form.filename, purpose=purpose
             )
     except TimeoutError:
         raise TooSlow(
@@ -264,7 +259,7 @@ async def _reader_of(file_id: str, store: Store) -> str | None:
     """A job that has not ended and reads the file."""
     after, more = None, True
     while more:
-        jobs, more = await store.list_jobs(after, 100)
+        jobs, more = await store.list_jobs(after=after, limit=100)
         for job in jobs:
             if not job.finished and file_id in _files_of(job):
                 return job.id
