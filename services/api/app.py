@@ -24,6 +24,7 @@ from services.api import (
     keys,
     model_routes,
     tenant_limits,
+    webhooks,
 )
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
@@ -39,6 +40,7 @@ from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.oidc import OpenId
 from services.served_models import ServedModels
+from services.serving_metrics import ServingMetrics
 from services.settings import Settings, load_settings
 from services.store import Store
 from services.tenant_limits import LimitStore
@@ -114,6 +116,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         files.router,
         model_routes.router,
         inference.router,
+        webhooks.router,
         graders.router,
         keys.router,
         audit_log.router,
@@ -152,7 +155,10 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
     )
     async def metrics(store: StoreParam) -> Response:
         text = exposition(
-            http_metrics, await JobMetrics.read(store), await VerifierMetrics.read(store)
+            http_metrics,
+            await JobMetrics.read(store),
+            await VerifierMetrics.read(store),
+            await ServingMetrics.read(ServedModels(store.link)),
         )
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 

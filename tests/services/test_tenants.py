@@ -28,6 +28,7 @@ from services.model_names import model_name
 from services.settings import Settings
 from services.store import Store
 from services.tenant_limits import LimitStore
+from services.webhooks import Webhooks
 from tests.services.conftest import task
 from tests.services.in_process import client_of, serving
 
@@ -40,6 +41,7 @@ OBJECTS = {
     "checkpoint_id": "checkpoint",
     "file_id": "file",
     "model": "model",
+    "endpoint_id": "endpoint",
 }
 # Routes with an id that only an operator may ask: for others they do not tell what exists.
 OPERATORS: set[Route] = {
@@ -57,7 +59,12 @@ HARMLESS: set[Route] = {
     ("POST", "/v1/fine_tuning/alpha/graders/validate"),
 }
 # Bodies of routes that want one.
-BODIES: dict[Route, Any] = {}
+BODIES: dict[Route, Any] = {
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}"): {"name": "mine"},
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}/test"): {
+        "event_type": "fine_tuning.job.succeeded"
+    },
+}
 LINES = b"\n".join(json.dumps(task(name)).encode() for name in "ab")
 UPLOAD = {"files": {"file": ("t.jsonl", LINES)}, "data": {"purpose": "fine-tune"}}
 
@@ -99,7 +106,11 @@ class House:
         await self.store.transition(job.id, "succeeded", token=claimed.token, result=result)
         async with client_of(self.app, await self.token(tenant)) as client:
             file = (await client.post("/v1/files", **UPLOAD)).raise_for_status().json()["id"]  # type: ignore[arg-type]
+        kinds = ["fine_tuning.job.succeeded"]
+        hooks = Webhooks(self.store.link)
+        endpoint = await hooks.create(tenant, "mine", "https://hooks.example.com", kinds)  # type: ignore[arg-type]
         return {
+            "endpoint": endpoint.id,
             "job": job.id,
             "checkpoint": point.id,
             "file": file,
