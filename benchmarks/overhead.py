@@ -51,7 +51,6 @@ def options(arguments: argparse.Namespace) -> EngineOptions:
         seed=0,
         kv_cache_gib=1.0,
         gpu_memory_utilization=0.9,
-        compile=False,
     )
 
 

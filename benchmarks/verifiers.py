@@ -226,7 +226,7 @@ def print_sql(options: argparse.Namespace) -> None:
 def print_load(options: argparse.Namespace) -> None:
     """Latency through Ray."""
     for clients in (1, 4 * options.workers):
-        found = load.latency(options.workers, options.groups, clients)
+        found = load.latency(options.workers, options.groups, clients, options.database)
         print(f"load     {clients:3} clients, groups of {load.GROUP}: p50 {found.p50 * 1e3:.1f} ms, "
               f"p99 {found.p99 * 1e3:.1f} ms, {found.per_second:,.0f} verdicts/s "
               f"({found.groups} groups, {options.workers} workers)", flush=True)  # fmt: skip
@@ -234,7 +234,7 @@ def print_load(options: argparse.Namespace) -> None:
 
 def print_kills(options: argparse.Namespace) -> None:
     """Verdicts while workers are killed."""
-    found = load.survival(options.workers, options.verdicts)
+    found = load.survival(options.workers, options.verdicts, options.database)
     print(f"kills    {found.asked:,} mixed verdicts, {found.killed} workers killed: "
           f"lost {found.lost}, wrong {found.wrong}, false zeros {found.false_zeros}, "
           f"infra_error {found.infra_errors}; {found.seconds:.0f} s", flush=True)  # fmt: skip

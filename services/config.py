@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainer.algorithm_spec import (
     AlgorithmSpec,
@@ -23,6 +23,7 @@ from trainer.algorithm_spec import (
     Synced,
 )
 from trainer.spec import LeakageSpec, OptimizerSpec, PrivilegedSpec, Spec
+from verifiers.openai_graders import check_grader
 
 DEFAULT_VIEWS = {"rlsd": "trace", "opsd": "trace", "grpo_opsd": "trace", "sdpo": "feedback"}
 """What the teacher sees by default, for algorithms whose teacher is the policy itself."""
@@ -56,6 +57,11 @@ class TasksSpec(Spec):
         default=None,
         description="JSONL or Parquet file of held-out tasks, judged before and after.",
     )
+    grader: dict[str, Any] | None = Field(
+        default=None,
+        description="One grader for all tasks, in OpenAI's form or as a verifier with templates of "
+        "the row (`{{ item.answer }}`); rows then have `messages` and no verifier of their own.",
+    )
     shuffle: bool = Field(
         default=True, description="Shuffle the training tasks anew each epoch, by `seed`."
     )
@@ -65,6 +71,13 @@ class TasksSpec(Spec):
         "drop the task and count it; or shorten what only the teacher reads, at a marked place, "
         "and refuse the job where that is not enough.",
     )
+
+    @field_validator("grader")
+    @classmethod
+    def _usable(cls, grader: dict[str, Any] | None) -> dict[str, Any] | None:
+        if grader is not None:
+            check_grader(grader)  # a SpecError is a ValueError, and names the field
+        return grader
 
 
 class SamplingSpec(Spec):
@@ -112,10 +125,6 @@ class EngineSpec(Spec):
     )
     max_sequences: int = Field(
         default=256, ge=1, description="Completions one engine samples at a time."
-    )
-    compile: bool = Field(
-        default=False,
-        description="Let vLLM compile the model: slower to start, faster on long runs.",
     )
 
 
@@ -174,6 +183,12 @@ class TiersSpec(Spec):
 class DeadlinesSpec(Spec):
     """No wait without a deadline, in seconds."""
 
+    queue_s: float = Field(
+        default=3600,
+        gt=0,
+        description="Waiting for a cluster that can hold the tiers; time behind other jobs does "
+        "not count.",
+    )
     start_s: float = Field(default=900, gt=0, description="All tiers placed, models loaded.")
     phase_s: float = Field(
         default=1800, gt=0, description="One phase of one step: rollout, score, learn, publish."
@@ -306,13 +321,13 @@ class JobSpec(Spec):
         )
 
     def syncs_teacher(self, version: int) -> bool:
-        """Whether policy `version` is also sent to the teacher."""
+        """Whether policy `version` is also sent to the teacher; it began with version 0."""
         if not isinstance(self.algorithm, SelfTaught):
             return False
         weights = self.algorithm.teacher
         if isinstance(weights, Synced):
             return version % weights.synced == 0
-        return weights != "frozen" or version == 0
+        return weights != "frozen"
 
 
 class ConfigError(ValueError):

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from services.config import JobSpec
+from services.histograms import REWARD_BOUNDS, counted, nested
 from services.jobs import EventLevel, EventType
 from services.pipeline import Judged, Sampled
 from services.statistics import Difference, paired_difference, wilson
@@ -19,24 +20,54 @@ from services.store import Store
 
 
 class StoreJournal:
-    """Writes one job's events."""
+    """Writes one job's events under the token of a claim.
 
-    def __init__(self, store: Store, job_id: str, job: JobSpec) -> None:
+    What a resumed job does again is told once: such an event has a key. `told` counts what
+    was told, again or not. Raises Fenced when the claim is over, and StoreUnavailable only
+    when the store was away for a minute.
+    """
+
+    def __init__(self, store: Store, job_id: str, job: JobSpec, token: int) -> None:
+        self.told = 0
         self._store = store
         self._job_id = job_id
         self._job = job
-        self._started: float | None = None
-        self._correct: dict[int, list[float | None]] = {}
+        self._token = token
+        self._started: tuple[float, int] | None = None  # when the first step of this run began
+        self._correct: dict[int, Sequence[float | None]] = {}
         self._leaking = False
+        self._accuracy: float | None = None
 
-    async def note(self, message: str, level: EventLevel = "info") -> None:
-        """Tell a person something."""
-        await self._append(message, {"kind": "note"}, level=level)
+    async def recall(self) -> None:
+        """Know what was told before: the events of earlier runs of the job."""
+        last = 0
+        while page := await self._store.events(self._job_id, after=last):
+            for event in page:
+                self._remember(event.data)
+            last = page[-1].id
+
+    def _remember(self, data: Mapping[str, Any]) -> None:
+        if data.get("kind") == "evaluation":
+            self._correct[data["step"]] = data["correct"]
+        elif data.get("kind") == "step":
+            self._leaking = data.get("leak_rise", 0.0) > self._job.leakage.alarm
+
+    def has_evaluated(self, step: int) -> bool:
+        """Whether the policy after `step` steps was evaluated."""
+        return step in self._correct
+
+    async def note(
+        self, message: str, level: EventLevel = "info", *, key: str | None = None
+    ) -> None:
+        """Tell a person something; what has a key only once in the life of the job."""
+        await self._append(message, {"kind": "note"}, key, level=level)
 
     async def phase(self, name: str, step: int) -> None:
         """A phase begins."""
         await self._append(
-            f"{name} ({step}/{self._job.steps})", {"kind": "phase", "phase": name, "step": step}
+            f"{name} ({step}/{self._job.steps})",
+            {"kind": "phase", "phase": name, "step": step},
+            f"phase:{name}:{step}",
         )
 
     async def sampled(self, step: int, sampled: Sampled) -> None:
@@ -51,6 +82,7 @@ class StoreJournal:
             f"(rewards seen: {seen}), so {self._job.algorithm.kind} learns nothing from it; "
             "if this stays, the tasks are too easy or too hard, or their verifiers always agree",
             level="warn",
+            key=f"flat:{step + 1}",
         )
 
     async def learned(
@@ -61,25 +93,25 @@ class StoreJournal:
         seconds: Mapping[str, float],
     ) -> None:
         """A step is done: reward, learning and cost in one event."""
-        self._started = self._started or monotonic() - sum(seconds.values()) - sum(
-            sampled.seconds.values()
-        )
+        took = sum(seconds.values()) + sum(sampled.seconds.values())
+        began, first = self._started = self._started or (monotonic() - took, step)
         done, steps = step + 1, self._job.steps
         tokens = sum(group.rolled.tokens for group in sampled.groups)
         completions = sum(len(group.scores) for group in sampled.groups)
         phases = {**sampled.seconds, **seconds}
-        reward = statistics.fmean(scores) if (scores := _scores(sampled.groups)) else 0.0
+        scores = _scores(sampled.groups)
+        reward = statistics.fmean(scores) if scores else 0.0
         data = {
-            **metrics,
+            **nested(metrics),
             "kind": "step",
             "step": done,
             "steps": steps,
             "version": done,
             "reward_mean": reward,
             "rewards": {
-                kind: statistics.fmean(scores)
+                kind: statistics.fmean(own)
                 for kind, groups in by_verifier(sampled.groups).items()
-                if (scores := _scores(groups))
+                if (own := _scores(groups))
             },
             "completion_tokens": tokens,
             "completion_length_mean": tokens / max(1, completions),
@@ -89,13 +121,17 @@ class StoreJournal:
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
             "infra_errors": sum(group.statuses.count("infra_error") for group in sampled.groups),
+            "reward_histogram": counted(scores, REWARD_BOUNDS),
+            "holdout_accuracy": self._accuracy,
             "zero_variance_share": sum(not group.has_contrast for group in sampled.groups)
             / max(1, len(sampled.groups)),
             "refilled_groups": sampled.refilled,
             "dropped_stale": sampled.dropped,
-            "seconds_left": (monotonic() - self._started) / done * (steps - done),
+            "seconds_left": (monotonic() - began) / (done - first) * (steps - done),
         }
-        await self._append(f"step {done}/{steps}: reward {reward:.3f}", data, type="metrics")
+        await self._append(
+            f"step {done}/{steps}: reward {reward:.3f}", data, f"step:{done}", type="metrics"
+        )
         await self._watch_leaks(done, metrics.get("leak_rise", 0.0))
 
     async def _watch_leaks(self, step: int, rise: float) -> None:
@@ -106,27 +142,41 @@ class StoreJournal:
                 f"step {step}: privileged context leaks: a leak rate stands {rise:.2f} above that of "
                 f"the first step (leakage.alarm {alarm:g}); look at the completions",
                 level="warn",
+                key=f"leak:{step}",
             )
         self._leaking = rise > alarm
 
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
         """Held-out accuracy, with its 95 % interval, overall and by verifier."""
         self._correct[step] = [_correct(group) for group in judged]
+        found = _accuracy(judged)
         data = {
             "kind": "evaluation",
             "step": step,
-            **_accuracy(judged),
+            "correct": self._correct[step],  # by task: what a run that resumes compares with
+            **found,
             "by_verifier": {
                 kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()
             },
         }
-        text = f"held-out accuracy {data['accuracy']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
-        await self._append(f"{text} after {step} steps", data, type="metrics")
+        self._accuracy = found["accuracy"]
+        text = (
+            f"held-out accuracy {found['accuracy']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        )
+        await self._append(f"{text} after {step} steps", data, f"evaluation:{step}", type="metrics")
 
     async def saved(self, step: int, path: str) -> None:
         """A checkpoint lies on disk."""
         await self._append(
-            f"checkpoint of step {step}: {path}", {"kind": "checkpoint", "step": step, "path": path}
+            f"checkpoint of step {step}: {path}",
+            {"kind": "checkpoint", "step": step, "path": path},
+            f"checkpoint:{step}",
+        )
+
+    async def not_saved(self, step: int, reason: str) -> None:
+        """The disk refused a checkpoint."""
+        await self.note(
+            f"{reason}; the checkpoint before it stays, and this one is tried again", level="warn"
         )
 
     def gain(self) -> Difference | None:
@@ -144,18 +194,26 @@ class StoreJournal:
 
     async def result(self, data: Mapping[str, Any]) -> None:
         """Where everything lies."""
-        await self._append(f"trained model: {data['model']}", {"kind": "result", **data})
+        await self._append(f"trained model: {data['model']}", {"kind": "result", **data}, "result")
 
     async def _append(
         self,
         message: str,
         data: Mapping[str, Any],
+        key: str | None,
         *,
         type: EventType = "message",
         level: EventLevel = "info",
     ) -> None:
+        self.told += 1
         await self._store.append_event(
-            self._job_id, level=level, message=message, type=type, data=data
+            self._job_id,
+            level=level,
+            message=message,
+            type=type,
+            data=data,
+            token=self._token,
+            key=key,
         )
 
 

@@ -85,8 +85,9 @@ def room(job: JobSpec) -> int:
 
 def _load(job: JobSpec) -> tuple[list[Task], list[Task], Library | None]:
     """The tasks of both files, and the library of the teacher's documents."""
-    tasks = load_tasks(job.tasks.train)
-    holdout = load_tasks(job.tasks.holdout) if job.tasks.holdout else []
+    grader = job.tasks.grader
+    tasks = load_tasks(job.tasks.train, grader)
+    holdout = load_tasks(job.tasks.holdout, grader) if job.tasks.holdout else []
     if repeated := {task.id for task in tasks} & {task.id for task in holdout}:
         raise JobRefused(
             f"{len(repeated)} task id(s) stand in both tasks.train and tasks.holdout, "

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import monotonic
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.commands.core import AsyncScript
@@ -22,8 +23,21 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.errors import StoreUnavailable
 
+# One hash tag, so that a script's keys lie in one slot of a Redis Cluster.
+PREFIX = "{strop}:"
+
+# The limit of a tenant: its own, or the operator's for all, or nil. For scripts that add
+# something, so that two at once cannot pass a limit that has room for one.
+LIMIT = f"""
+local function limit(tenant, name)
+  return tonumber(redis.call('HGET', '{PREFIX}limits:' .. tenant, name)
+    or redis.call('HGET', '{PREFIX}limits', name) or '')
+end
+"""
+
 BLOCK_SECONDS = 5.0  # longest that a command may wait on the server
 _TIMEOUT_SECONDS = 15.0
+_PATIENT_PAUSE_SECONDS = 0.5
 _REFUSALS = ("WRONGPASS", "NOAUTH", "NOPERM", "MISCONF", "OOM", "READONLY")
 
 
@@ -34,6 +48,7 @@ class RedisLink:
         """Use `open`. `name` is the url without its password."""
         self._client = client
         self._name = name
+        self._scripts: dict[str, AsyncScript] = {}
 
     @classmethod
     async def open(cls, url: str) -> RedisLink:
@@ -61,9 +76,16 @@ class RedisLink:
         """Close every connection."""
         await self._client.aclose()
 
+    @property
+    def pool(self) -> ConnectionPool:
+        """The connections, for a library that sends its own commands within `reaching`."""
+        return self._client.connection_pool
+
     def script(self, text: str) -> AsyncScript:
         """A Lua script to `run`."""
-        return self._client.register_script(text)
+        if text not in self._scripts:
+            self._scripts[text] = self._client.register_script(text)
+        return self._scripts[text]
 
     async def ask(self, *command: str | int) -> Any:
         """The reply to one command."""
@@ -71,10 +93,31 @@ class RedisLink:
         async with self._reaching():
             return await call(*command)
 
-    async def run(self, script: AsyncScript, keys: Sequence[str], args: Sequence[str]) -> Any:
-        """The reply of a script."""
-        async with self._reaching():
-            return await script(keys=keys, args=args)
+    async def run(
+        self,
+        script: AsyncScript,
+        keys: Sequence[str],
+        args: Sequence[str],
+        *,
+        patience: float = 0.0,
+    ) -> Any:
+        """The reply of a script. A server that is away is tried again for `patience` seconds."""
+        until = monotonic() + patience
+        while True:
+            try:
+                async with self._reaching():
+                    return await script(keys=keys, args=args)
+            except StoreUnavailable:
+                if monotonic() >= until:
+                    raise
+            await asyncio.sleep(_PATIENT_PAUSE_SECONDS)
+
+    async def ask_all(self, commands: Iterable[Sequence[str | int]]) -> list[Any]:
+        """The replies to several commands, in one go."""
+        async with self._reaching(), self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # pyright: ignore[reportUnknownMemberType]
+            return await pipe.execute()
 
     async def hashes(self, keys: Iterable[str]) -> list[dict[str, str]]:
         """The hashes at these keys, in one go."""
@@ -82,6 +125,17 @@ class RedisLink:
             for key in keys:
                 pipe.hgetall(key)
             return cast("list[dict[str, str]]", await pipe.execute())
+
+    async def together(self, commands: Iterable[Sequence[str | int]]) -> None:
+        """Several commands as one: all of them are carried out, or none."""
+        async with self._reaching(), self._client.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # pyright: ignore[reportUnknownMemberType]
+            await pipe.execute()
+
+    def reaching(self) -> AbstractAsyncContextManager[None]:
+        """The deadline and the wording of errors, around what a library sends over `pool`."""
+        return self._reaching()
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncGenerator[None]:

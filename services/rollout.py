@@ -38,7 +38,6 @@ class EngineOptions:
     seed: int
     kv_cache_gib: float
     gpu_memory_utilization: float
-    compile: bool
     gpus: float = 0.0
 
 
@@ -59,7 +58,7 @@ def engine_arguments(options: EngineOptions) -> dict[str, Any]:
         "max_model_len": options.max_length,
         "max_num_seqs": options.max_sequences,
         "seed": options.seed,
-        "enforce_eager": not options.compile and options.gpus == 0,
+        "enforce_eager": options.gpus == 0,
         "distributed_executor_backend": "uni",
         "enable_prefix_caching": True,
         "logprobs_mode": "processed_logprobs",
@@ -93,7 +92,7 @@ class RolloutEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        if not options.gpus and not options.compile:
+        if not options.gpus:
             # The sampler's own small compiled functions cost seconds to build and gain nothing.
             os.environ["TORCHDYNAMO_DISABLE"] = "1"
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")

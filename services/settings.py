@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsConfigDict
 
+from services.access_settings import AccessSettings
 from services.errors import BadSettings
 
 DEFAULT_PORT = 8420
@@ -22,7 +24,7 @@ def _default_home() -> Path:
     return Path(data) / "strop"
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """The service's settings, read from the environment."""
 
     model_config = SettingsConfigDict(env_prefix="STROP_", extra="ignore", frozen=True)
@@ -31,7 +33,6 @@ class Settings(BaseSettings):
         default_factory=_default_home,
         description="Data folder: store, keys, logs, and what jobs produce.",
     )
-    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(
         default=DEFAULT_PORT,
         ge=0,
@@ -63,6 +64,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
     )
+    max_upload_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1024, description="Largest file that may be uploaded."
+    )
+    upload_seconds: float = Field(
+        default=600.0, gt=0, description="Longest that the upload of one file may take."
+    )
     verify_workers: int = Field(
         default=2, ge=1, description="Processes in which the API judges what graders are run on."
     )
@@ -71,6 +78,43 @@ class Settings(BaseSettings):
         description="Folder of the database files that graders run through the API may query; "
         "none when absent.",
     )
+    serve_models: int = Field(
+        default=1, ge=1, description="Models that are served at the same time."
+    )
+    serve_cpus: float = Field(
+        default=1.0,
+        ge=0,
+        description="CPUs a served model takes from the cluster; 0 shares them with training.",
+    )
+    serve_gpus: int | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs a served model is spread over; one when absent and the cluster has any.",
+    )
+    serve_kv_cache_gib: float = Field(
+        default=1.0, gt=0, description="Memory for the contexts of a model that is served on CPUs."
+    )
+    serve_gpu_memory: float = Field(
+        default=0.9, gt=0, le=1, description="Share of a GPU's memory that a served model may use."
+    )
+    serve_idle_seconds: float = Field(
+        default=300.0, ge=1, description="A model that nobody used for so long is evicted."
+    )
+    serve_load_seconds: float = Field(
+        default=600.0, ge=1, description="Time in which a model must be ready."
+    )
+    serve_wait_seconds: float = Field(
+        default=300.0, ge=0, description="Time a request waits for its model to be ready."
+    )
+    serve_request_seconds: float = Field(
+        default=600.0, ge=1, description="Time in which a completion must be answered whole."
+    )
+    serve_host: str = Field(
+        default="127.0.0.1",
+        description="Address where Ray Serve listens for the API, on the cluster's head; with "
+        "0.0.0.0 the API looks for it at the head's address.",
+    )
+    serve_port: int = Field(default=0, ge=0, le=65535, description="Its port; 0 takes a free one.")
     url: str | None = Field(
         default=None, description="Where the CLI finds the API; the local service's when absent."
     )
@@ -104,6 +148,11 @@ class Settings(BaseSettings):
         return self.home / "jobs"
 
     @property
+    def files_folder(self) -> Path:
+        """One folder for each tenant with the files it uploaded."""
+        return self.home / "files"
+
+    @property
     def api_key_file(self) -> Path:
         """The local user's API key."""
         return self.home / "api_key"
@@ -125,8 +174,12 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise BadSettings(
-            "; ".join(
-                f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"
-                for item in error.errors(include_url=False)
-            )
-        ) from error
+            "; ".join(_told(item) for item in error.errors(include_url=False))
+        ) from None  # the cause would show every setting, passwords too
+
+
+def _told(item: ErrorDetails) -> str:
+    """One bad variable, or what several together got wrong."""
+    if not item["loc"]:
+        return item["msg"].removeprefix("Value error, ")
+    return f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"

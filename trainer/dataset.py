@@ -11,8 +11,8 @@ A row is one task:
 `verifier` is a spec of `verifiers.spec`. `id` (then `<file stem>-<line>`) and everything
 privileged may be absent; `"prompt": "..."` stands for one user message, and content may be
 a list of `text` and `image_url` parts. Rows of verl and EasyR1 are read as they are
-(`trainer.verl_rows`). In Parquet these
-values are structs or JSON text; a struct cannot tell null from absent, so what may hold
+(`trainer.verl_rows`), and with a grader of the job, OpenAI's items
+(`trainer.openai_rows`). In Parquet these values are structs or JSON text; a struct cannot tell null from absent, so what may hold
 null (a JSON Schema, say) is written as JSON text.
 
 All problems of a file are found before any is raised, and no row is skipped. Knows
@@ -21,6 +21,7 @@ nothing of models: the length check is given its tokeniser.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,11 @@ import numpy as np
 from trainer import parquet
 from trainer.records import Task
 from trainer.rows import Malformed, read_row, shown
+from verifiers.openai_graders import Grader
 
 SHOWN_PROBLEMS = 20
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""One task, with its images. Nothing beyond is held in memory or parsed in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,15 @@ class TaskFileError(ValueError):
         return type(self), (self.problems,)
 
 
-def load_tasks(path: str | Path) -> list[Task]:
+def load_tasks(path: str | Path, grader: Grader | None = None) -> list[Task]:
     """Read every task of a `.jsonl` or `.parquet` file, in the order of the file.
 
+    With a `grader`, rows are items that it judges; without, each has a verifier of its own.
     Raises TaskFileError with all problems at once: a missing, unreadable or empty file,
     rows that are malformed, verifier specs that do not parse, ids that occur twice.
     """
     path = Path(path)
-    readers = {".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    readers = {".jsonl": json_lines, ".parquet": _parquet_rows}
     problems: list[TaskProblem] = []
     if path.suffix not in readers:
         message = f"is of type {path.suffix or 'none'!r}; tasks are read from .jsonl and .parquet"
@@ -83,7 +88,9 @@ def load_tasks(path: str | Path) -> list[Task]:
     try:
         for line, row in readers[path.suffix](path):
             rows += 1
-            found = row if isinstance(row, Malformed) else read_row(row, f"{path.stem}-{line}")
+            found = (
+                row if isinstance(row, Malformed) else read_row(row, f"{path.stem}-{line}", grader)
+            )
             if isinstance(found, Malformed):
                 problems += [TaskProblem(str(path), line, *problem) for problem in found.problems]
                 continue
@@ -107,9 +114,17 @@ def load_tasks(path: str | Path) -> list[Task]:
     return tasks
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Malformed]]:
+def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Malformed]]:
+    """Each line's number from 1 and its JSON object, or what is wrong with it. Raises OSError."""
     with path.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
+        for number in itertools.count(1):
+            raw = lines.readline(MAX_LINE_BYTES + 1)
+            if not raw:
+                return
+            if len(raw) > MAX_LINE_BYTES:
+                message = f"is longer than {MAX_LINE_BYTES} bytes; what follows was not read"
+                yield number, Malformed(((None, message),))
+                return
             yield number, _json_object(raw)
 
 

@@ -1,8 +1,8 @@
 """One row of a task file, as the user wrote it, becomes a `Task`.
 
-Strop's own fields are defined here; rows of verl and EasyR1 are first put into them
-(`trainer.verl_rows`). Whatever is wrong with a row is told at once, by field. Knows nothing
-of files.
+Strop's own fields are defined here; rows of verl and EasyR1 (`trainer.verl_rows`), and items
+that a grader of the job judges (`trainer.openai_rows`), are first put into them. Whatever is
+wrong with a row is told at once, by field. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pydantic import (
     model_validator,
 )
 
-from trainer import verl_rows
+from trainer import openai_rows, verl_rows
 from trainer.records import Privileged, Task
+from verifiers.openai_graders import Grader
 from verifiers.spec import SpecError, parse_spec
 
 _VALUE_SHOWN = 60
@@ -85,13 +86,17 @@ class _Row(_Strict):
         return self
 
 
-def read_row(row: Mapping[str, Any], default_id: str) -> Task | Malformed:
-    """The task of a row, called `default_id` unless it has an id."""
-    if verl_rows.is_foreign(row):
-        try:
+def read_row(
+    row: Mapping[str, Any], default_id: str, grader: Grader | None = None
+) -> Task | Malformed:
+    """The task of a row, called `default_id` unless it has an id; judged by `grader` if given."""
+    try:
+        if grader is not None:
+            row = openai_rows.translated(row, grader)
+        elif verl_rows.is_foreign(row):
             row = verl_rows.translated(row)
-        except verl_rows.ForeignRowError as error:
-            return Malformed(((error.field, str(error)),))
+    except (openai_rows.ItemError, verl_rows.ForeignRowError) as error:
+        return Malformed(((error.field, str(error)),))
     parsed: _Row | None = None
     problems: list[tuple[str | None, str]] = []
     try:

@@ -46,7 +46,7 @@ class Databases:
     def located(self, spec: AnySpec) -> tuple[AnySpec, int]:
         """The spec with every file by its real absolute path, and how many of the folders,
         from the first, a worker must be able to read. Raises SpecError."""
-        if not any(_names_a_file(leaf) for leaf in plain(spec)):
+        if not any(names_a_file(leaf) for leaf in plain(spec)):
             return spec, 0
         if not self.folders and not self._grows:
             raise SpecError(
@@ -55,7 +55,7 @@ class Databases:
             )
         found = located(spec, self._base or self.folders[0])
         for leaf in plain(found):
-            if isinstance(leaf, SqlSpec) and _names_a_file(leaf):
+            if isinstance(leaf, SqlSpec) and names_a_file(leaf):
                 self._check(leaf.database)
         return found, len(self.folders)
 
@@ -75,7 +75,8 @@ class Databases:
                 self.folders = (*self.folders, folder)
 
 
-def _names_a_file(spec: AnySpec) -> bool:
+def names_a_file(spec: AnySpec) -> bool:
+    """Whether its database is a file."""
     return isinstance(spec, SqlSpec) and spec.engine in FILE_ENGINES
 
 

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from verifiers import plain_tests
+from verifiers import plain_tests, plain_values
 from verifiers.code_run import UNPARSED, Outcome, limits, out_of_cpu, wants_numpy
 from verifiers.code_spec import CodeSpec
-from verifiers.plain_tests import Evaluation, NotPlainError
+from verifiers.plain_values import Evaluation, NotPlainError
 from verifiers.sandbox import tester
 from verifiers.sandbox.candidate import Candidate, CandidateGoneError, LateError
 from verifiers.sandbox.exceptions import why
@@ -109,7 +109,7 @@ def _reasons(spec: CodeSpec, candidate: Candidate) -> Iterator[str]:
                 call = spec.calls[index]
                 yield tester.fault(candidate, entry_point, call.args, call.kwargs, call.expect)
             else:
-                reasons = (plain_tests.why_not(evaluation, part) for part in asserted[index])
+                reasons = (plain_values.why_not(evaluation, part) for part in asserted[index])
                 yield next(filter(None, reasons), "")
         except (LateError, CandidateGoneError, NotPlainError):
             raise

@@ -108,7 +108,7 @@ def code_cases(form: str) -> Iterator[Case]:
             case "check":
                 spec |= {"tests": [problem.check]}
             case _:
-                spec |= {"tests": problem.asserts, "setup": "import math\nEPSILON = 1e-6"}
+                spec |= {"tests": problem.asserts, "setup": "def own():\n    return 1"}
         specs[problem.name] = spec
     for n, (problem, code) in enumerate(solutions()):
         yield specs[problem.name], f"```python\n{code}```", n % 3 != 0
@@ -129,11 +129,13 @@ def c_cases() -> Iterator[Case]:
         yield spec, f"```c\n{C.format(2 if n % 3 else 3, n)}\n```", n % 3 != 0
 
 
-def mixed_cases() -> Iterator[Case]:
-    """All kinds but the compiled one, which costs as much as twenty others."""
+def mixed_cases(*others: Iterator[Case]) -> Iterator[Case]:
+    """All kinds in turn, with `others` among them, but the compiled one, which costs as much as
+    twenty others."""
     sources = [
         *(math_cases(), schema_cases(), choice_cases(), text_cases(), python_cases()),
         *(code_cases("asserts"), code_cases("calls"), code_cases("setup"), stdio_cases()),
+        *others,
     ]
     while True:
         for source in sources:

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 
+from benchmarks.verifier_rows import sql_mutants
 from benchmarks.verifier_rows.kinds import Case, mixed_cases
 from services.verification import VerifierPool
 from trainer.records import Rollout
@@ -53,16 +55,22 @@ def _cluster(cpus: int) -> Iterator[None]:
             ray.shutdown()
 
 
-def latency(workers: int, groups: int, clients: int) -> Latency:
+def _cases(database: Path) -> Iterator[Case]:
+    """Of every kind, SQL among them where there is a database to query."""
+    return mixed_cases(*([sql_mutants.labelled(database)] if database.exists() else []))
+
+
+def latency(workers: int, groups: int, clients: int, database: Path) -> Latency:
     """Groups of mixed verdicts from so many clients, each of which waits for its answer."""
     with _cluster(workers):
-        return asyncio.run(_latency(workers, groups, clients))
+        return asyncio.run(_latency(workers, groups, clients, database))
 
 
-async def _latency(workers: int, groups: int, clients: int) -> Latency:
-    pool: Any = ray.remote(VerifierPool).options(num_cpus=0).remote(workers, DEADLINE_S)
+async def _latency(workers: int, groups: int, clients: int, database: Path) -> Latency:
+    actor: Any = ray.remote(VerifierPool).options(num_cpus=0)
+    pool = actor.remote(workers, DEADLINE_S, [str(database.parent)])
     await pool.ready.remote()
-    cases = mixed_cases()
+    cases = _cases(database)
     seconds: list[float] = []
 
     async def client(count: int, *, counted: bool) -> None:
@@ -108,9 +116,9 @@ class Survival:
     seconds: float
 
 
-def survival(workers: int, verdicts: int, seed: int = 0) -> Survival:
+def survival(workers: int, verdicts: int, database: Path, seed: int = 0) -> Survival:
     """So many mixed verdicts while a worker at random is killed about every second."""
-    cases: list[Case] = list(islice(mixed_cases(), verdicts))
+    cases: list[Case] = list(islice(_cases(database), verdicts))
     source, over, killed = random.Random(seed), threading.Event(), 0
     with WorkerPool(workers, deadline_s=DEADLINE_S) as pool:
 

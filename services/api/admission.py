@@ -10,13 +10,14 @@ import asyncio
 import copy
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
 from services.api.models import CreateJob
-from services.config import JobSpec, describe
+from services.config import JobSpec, TasksSpec, describe
 from services.errors import InvalidRequest, Problem
+from services.task_databases import folders, unreachable
 from trainer.algorithm_spec import Opd
 from trainer.context_checks import unseeable
 from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks
@@ -40,10 +41,10 @@ _COMPLETES = {
 async def admitted(body: CreateJob) -> JobSpec:
     """The resolved spec of a job that may be queued. Raises InvalidRequest with every problem."""
     spec = _resolved(body)
-    problems = _model_problems(f"{_SPEC}.model.path", spec.model.path)
+    problems = model_problems(f"{_SPEC}.model.path", spec.model.path)
     if isinstance(spec.algorithm, Opd):
         field = f"{_SPEC}.algorithm.teacher.path"
-        problems += _model_problems(field, spec.algorithm.teacher.path)
+        problems += model_problems(field, spec.algorithm.teacher.path)
     shown = spec.privileged or PrivilegedSpec(kind="none")
     library = None
     try:
@@ -55,10 +56,8 @@ async def admitted(body: CreateJob) -> JobSpec:
     except LibraryError as error:
         problems.append(Problem(f"{_SPEC}.privileged.documents", str(error)))
         shown = PrivilegedSpec(kind="none")
-    problems += await _task_problems(f"{_SPEC}.tasks.train", spec.tasks.train, shown, library)
-    if spec.tasks.holdout is not None:
-        nothing = PrivilegedSpec(kind="none")
-        problems += await _task_problems(f"{_SPEC}.tasks.holdout", spec.tasks.holdout, nothing)
+    problems += await _task_problems("train", spec.tasks, shown, library)
+    problems += await _task_problems("holdout", spec.tasks, PrivilegedSpec(kind="none"))
     if problems:
         raise InvalidRequest(problems)
     return spec
@@ -112,9 +111,16 @@ async def _library(shown: PrivilegedSpec) -> Library | None:
 
 
 async def _task_problems(
-    field: str, name: str, shown: PrivilegedSpec, library: Library | None = None
+    which: Literal["train", "holdout"],
+    files: TasksSpec,
+    shown: PrivilegedSpec,
+    library: Library | None = None,
 ) -> list[Problem]:
     """What is wrong with a task file whose teacher is shown this much."""
+    field = f"{_SPEC}.tasks.{which}"
+    name = files.train if which == "train" else files.holdout
+    if name is None:
+        return []
     path = Path(name)
     if not path.is_absolute():
         return [Problem(field, f"{name!r} must be an absolute path on the service's machine")]
@@ -126,14 +132,15 @@ async def _task_problems(
     except TimeoutError:
         return [Problem(field, f"{name} could not be read within {_READ_SECONDS:.0f} s")]
     else:
-        found = unseeable(tasks, shown, library, name)
+        found = unreachable(tasks, folders(files), name) + unseeable(tasks, shown, library, name)
     problems = [Problem(field, str(problem)) for problem in found[:SHOWN_PROBLEMS]]
     if rest := len(found) - len(problems):
         problems.append(Problem(field, f"{name}: and {rest} more"))
     return problems
 
 
-def _model_problems(field: str, name: str) -> list[Problem]:
+def model_problems(field: str, name: str) -> list[Problem]:
+    """What is wrong with the name of a model to train or to serve."""
     if name == DEMO:
         return []
     folder = Path(name)

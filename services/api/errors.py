@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http
 import logging
+import math
 from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
@@ -25,11 +26,32 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.InvalidRequest: 422,
     errors.NotFound: 404,
     errors.IllegalTransition: 409,
+    errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     errors.Unauthorized: 401,
+    errors.MalformedBody: 400,
+    errors.Forbidden: 403,
+    errors.ForeignHost: 421,
+    errors.TooMuch: 429,
+    errors.TooSlow: 408,
     errors.TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.StorageUnavailable: 503,
+    errors.StorageFull: 507,
     errors.StoreUnavailable: 503,
+    errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
+    errors.IdentityUnavailable: 503,
+    errors.ModelUnavailable: 503,
 }
+
+
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_RETRY_SECONDS = 5.0
 
 
 class FieldProblem(BaseModel):
@@ -86,13 +108,12 @@ def problem_response(
 def _openai_type(status: int) -> str:
     if status >= 500:
         return "server_error"
-    return "authentication_error" if status == 401 else "invalid_request_error"
+    return _OPENAI_TYPES.get(status, "invalid_request_error")
 
 
 def strop_error_response(request: Request, error: StropError) -> JSONResponse:
     """The response to an error of our own tree."""
     status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}.get(status)
     if status == 500:
         _log.error("request failed", exc_info=error)
         return _unforeseen(request)
@@ -104,8 +125,28 @@ def strop_error_response(request: Request, error: StropError) -> JSONResponse:
         error.message,
         param=error.param,
         problems=problems,
-        headers=headers,
+        headers=_headers(status, error.retry_after),
     )
+
+
+def _headers(status: int, retry_after: float | None) -> dict[str, str]:
+    """What a client needs to know besides the body.
+
+    OpenAI's clients repeat every 409 and 5xx on their own unless `x-should-retry` says that
+    it would be in vain.
+    """
+    headers: dict[str, str] = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 408:
+        headers["Connection"] = "close"  # what is left of the body must not be read as a request
+    if retry_after is None and status == 503:
+        retry_after = _RETRY_SECONDS
+    if retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(retry_after))
+    elif status in (408, 409, 507):
+        headers["X-Should-Retry"] = "false"
+    return headers
 
 
 def _unforeseen(request: Request) -> JSONResponse:

@@ -1,55 +1,42 @@
-"""What happens to every request before a route sees it: a bound on the body, a measurement."""
+"""What happens to every request before a route sees it: it gets an id, and is measured."""
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 
-from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.errors import strop_error_response
-from services.errors import TooLarge
 from services.metrics import HttpMetrics
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
-class BodyLimit:
-    """Answers 413 to a body of more than `max_bytes`, announced or streamed."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+class Identified:
+    """Gives every request an id, the caller's own `X-Request-Id` if it fits, and answers with it.
+
+    It is in `request.state.request_id`, in the log and in the audit log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
-        error = TooLarge(
-            f"the request body is larger than {self._max_bytes} bytes; an operator can raise "
-            "STROP_MAX_BODY_BYTES"
-        )
-        announced = request.headers.get("content-length", "0")
-        if not announced.isdecimal() or int(announced) > self._max_bytes:
-            await strop_error_response(request, error)(scope, receive, send)
-            return
-        # The body is small by definition, so it is read here: a route never sees too much of it.
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_bytes:
-                await strop_error_response(request, error)(scope, receive, send)
-                return
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["request_id"] = request_id
 
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
 
-        await self._app(scope, replay, send)
+        await self._app(scope, receive, identified)
 
 
 class Measured:

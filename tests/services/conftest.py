@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 import redis
 
+from services.key_store import KeyStore
 from services.processes import spawn, stop
 from services.redis_server import EmbeddedValkey
 from services.store import Store
@@ -49,11 +50,15 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def api_process(
-    valkey: EmbeddedValkey, databases: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def api_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the API process."""
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="session")
+def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iterator[str]:
     """The url of an API process over the session's Valkey."""
-    log = tmp_path_factory.mktemp("api") / "log"
+    log = api_home / "log"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
         process = spawn(
@@ -61,9 +66,12 @@ def api_process(
             log=log,
             env={
                 **os.environ,
+                "STROP_HOME": str(api_home),
                 "STROP_REDIS_URL": valkey.url,
                 "STROP_MAX_BODY_BYTES": "65536",
+                "STROP_MAX_UPLOAD_BYTES": "3000000",
                 "STROP_DATABASES": str(databases),
+                "STROP_WEBHOOK_ALLOW": "127.0.0.1",
             },
             pass_fds=[fd],
         )
@@ -84,7 +92,9 @@ def api_process(
 
 @pytest_asyncio.fixture
 async def api(api_process: str, store: Store) -> Api:
-    return Api(api_process, await store.create_key("test"), store)
+    keys = KeyStore(store.link)
+    admin = await keys.create("test", scopes=["admin"])
+    return Api(api_process, admin.token, store, keys)
 
 
 @pytest.fixture

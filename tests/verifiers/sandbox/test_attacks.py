@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,10 +22,9 @@ from typing import Any
 import pytest
 
 from tests.verifiers.sandbox.attacks import ATTACKS, Attack
+from tests.verifiers.sandbox.ordinary_user import ROOT, as_nobody
 from verifiers.sandbox import namespaces
 
-ROOT = Path(__file__).parents[3]
-NOBODY = 65534
 MODES = ("as we are", "ordinary user", "default pod", "namespaces", "namespaces, ordinary user")
 
 
@@ -72,7 +70,7 @@ def _attack(mode: str, folder: Path) -> dict[str, Any]:
             pytest.skip("this user makes no namespaces here")
         command.append("namespaces")
     if mode.endswith("ordinary user"):
-        command = _as_nobody(command, folder)
+        command = as_nobody(command, folder)
     if mode == "default pod":
         command = _in_a_pod(command)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -82,35 +80,6 @@ def _attack(mode: str, folder: Path) -> dict[str, Any]:
     )
     assert run.returncode == 0, run.stderr[-2000:]
     return {report["name"]: report for report in map(json.loads, run.stdout.splitlines())}
-
-
-def _as_nobody(command: list[str], folder: Path) -> list[str]:
-    """In a mount namespace where the interpreter's folder can be reached by everybody."""
-    if os.getuid() != 0:
-        pytest.skip("we are an ordinary user already")
-    if not (shutil.which("unshare") and shutil.which("setpriv")):
-        pytest.skip("util-linux is not installed")
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("no capability to make a mount namespace")
-    os.chown(folder, NOBODY, NOBODY)
-    lines = ["set -e"]
-    for place in dict.fromkeys((sys.base_prefix, str(ROOT), os.path.realpath(sys.prefix))):
-        if hidden := _hidden(Path(place)):
-            aside, quoted = shlex.quote(str(folder.parent / "aside")), shlex.quote(place)
-            lines += [f"mkdir -p {aside}", f"mount --bind {quoted} {aside}"]
-            lines += [f"mount -t tmpfs -o mode=755 none {shlex.quote(str(hidden))}"]
-            lines += [f"mkdir -p {quoted}", f"mount --bind {aside} {quoted}"]
-    user = f"--reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all"
-    lines += [f"exec setpriv {user} {shlex.join(command)}"]
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines)]
-
-
-def _hidden(place: Path) -> Path | None:
-    """The first folder on the way that others may not enter."""
-    for parent in reversed((place, *place.parents)):
-        if not parent.stat().st_mode & 0o001:
-            return parent
-    return None
 
 
 def _in_a_pod(command: list[str]) -> list[str]:

@@ -94,6 +94,8 @@ def test_calls_are_exact_where_a_whole_number_is_asked_for(
         {"tests": ["assert sorted(f([2, 1])) == [1, 2] and not f(x=0)", "assert f(1) in (1, 2)"]},
         {"tests": ["assert math.isclose(f(2), 4)"], "setup": "import math, itertools"},
         {"tests": ["assert abs(f(2) - 0.1) < 1e-6", "assert math.isclose(f(2), 4)"]},
+        {"tests": ["assert abs(f(2) - 4) < EPSILON"], "setup": "import math\nEPSILON = 1e-6"},
+        {"tests": ["x = 2\nassert f(x) == 4\nx = 3\nassert f(x) == 6"]},
         {"tests": ["def check(c):\n    assert c(2) == 4, 'two'\n    assert c(1) is None"],
          "entry_point": "f"},
         {"tests": ["METADATA = {}\ndef check(f):\n    assert f(2) == 4\ncheck(f)"],
@@ -111,8 +113,10 @@ def test_plain_data_is_judged_with_one_process(sandbox: Sandbox, spec: dict[str,
 @pytest.mark.parametrize(
     ("spec", "source"),
     [
-        ({"tests": ["x = 2\nassert f(x) == 4"]}, DOUBLE),
-        ({"tests": ["assert f(2) == 4"], "setup": "four = 4"}, DOUBLE),
+        ({"tests": ["x = [2]\nassert f(x) == [2, 2]"]}, DOUBLE),
+        ({"tests": ["assert f(2) == 4"], "setup": "four = [4]"}, DOUBLE),
+        ({"tests": ["assert isclose(f(2), 4)"], "setup": "isclose = 4\nfrom math import isclose"}, DOUBLE),
+        ({"tests": ["assert f(2) == abs"], "setup": "abs = 4"}, DOUBLE),
         ({"tests": ["assert ceil(f(2)) == 4"], "setup": "from math import ceil"}, DOUBLE),
         ({"tests": ["assert f([2]) + [1] == [2, 2, 1]"]}, DOUBLE),
         ({"tests": ["assert list(f(2)) == [4]"]}, "def f(x):\n    yield 4"),
@@ -131,7 +135,7 @@ def test_what_is_more_than_plain_data_is_judged_behind_walls(
 
 
 @pytest.mark.parametrize("kind", ["TimeoutError", "MemoryError", "OSError", "RecursionError"])
-@pytest.mark.parametrize("setup", ["", "four = 4"])
+@pytest.mark.parametrize("setup", ["", "four = [4]"])
 @pytest.mark.parametrize("source", ["def f(x):\n    raise {}('late')", "raise {}('late')"])
 def test_an_exception_of_the_codes_own_is_no_time_out(
     sandbox: Sandbox, source: str, setup: str, kind: str

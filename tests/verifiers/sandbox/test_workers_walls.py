@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.verifiers import odd_worker
+from tests.verifiers.sandbox.ordinary_user import ROOT, as_nobody
 from verifiers import process
 from verifiers.pool import PoolError, WorkerPool
 from verifiers.process import Settings, WorkerProcess
@@ -216,6 +219,25 @@ def test_without_one_mechanism_a_worker_does_not_start(
         assert wanted.get(mechanism, f"{mechanism}: could") in said
 
 
+def test_the_walls_hold_for_an_ordinary_user_too() -> None:
+    # Not below pytest's own folder, which is closed to everybody else.
+    with tempfile.TemporaryDirectory(prefix="strop-walls-") as root:
+        Path(root).chmod(0o755)
+        home = Path(root) / "home"
+        home.mkdir()
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+        command += ["-k", "attack or databases or network", f"--basetemp={home}/pytest"]
+        run = subprocess.run(
+            as_nobody(command, home),
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home),
+                 "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, text=True, timeout=280,
+        )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
+    assert int(re.findall(r"(\d+) passed", run.stdout)[0]) > len(ATTACKS)
+
+
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
 def test_a_pool_on_a_kernel_without_walls_refuses_unless_it_is_unsafe() -> None:
     start = "from verifiers.pool import WorkerPool\npool = WorkerPool(1, unsafe={})\n"
@@ -224,7 +246,7 @@ def test_a_pool_on_a_kernel_without_walls_refuses_unless_it_is_unsafe() -> None:
     runs = [
         subprocess.run(
             [*emulated, sys.executable, "-c", start.format(unsafe) + judge],
-            cwd=Path(__file__).parents[3], env={"PYTHONPATH": str(Path(__file__).parents[3])},
+            cwd=ROOT, env={"PYTHONPATH": str(ROOT)},
             capture_output=True, text=True, timeout=120,
         )
         for unsafe in (False, True)
