@@ -106,6 +106,9 @@ class Lines:
     async def saved(self, step: int, path: str) -> None:
         """Nothing to tell: the checkpoint goes with the run's folder."""
 
+    async def not_saved(self, step: int, reason: str) -> None:
+        """Nothing to tell either: no checkpoint is wanted."""
+
     async def learned(
         self,
         step: int,

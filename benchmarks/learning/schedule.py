@@ -23,6 +23,9 @@ RATES = (3e-5, 1e-4, 2e-4)
 TUNING_SEEDS = (100, 101, 102)
 """One is not enough: a rate at the edge of what is stable looks best until it is not."""
 
+TUNED_ON: dict[Family, Family] = {"chain": "chain", "search": "search", "parity": "chain"}
+"""The family whose rates a family takes: parity is chains, and half as dear again to tune."""
+
 
 def tuned(arm: str) -> str:
     """The arm whose learning rate this arm takes."""
@@ -30,7 +33,10 @@ def tuned(arm: str) -> str:
 
 
 def tuning_runs(family: Family, arms: Sequence[str], steps: int) -> list[Run]:
-    """Every arm that has a rate of its own, on the grid that all of them share."""
+    """Every arm that has a rate of its own, on the grid that all of them share; none for a
+    family that takes the rates of another."""
+    if TUNED_ON[family] != family:
+        return []
     names = dict.fromkeys(tuned(arm) for arm in arms if ARMS[arm].algorithm is not None)
     return [
         Run(family, arm, seed, rate, steps)
@@ -42,9 +48,10 @@ def tuning_runs(family: Family, arms: Sequence[str], steps: int) -> list[Run]:
 
 def best_rates(rows: Iterable[Row], family: Family, steps: int) -> dict[str, float]:
     """The rate with the best mean of the validation curves of all tuning seeds, by arm."""
+    place = (TUNED_ON[family], steps)
     areas: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if (row["family"], row["steps"]) == (family, steps) and row["seed"] in TUNING_SEEDS:
+        if (row["family"], row["steps"]) == place and row["seed"] in TUNING_SEEDS:
             areas[row["arm"]][row["learning_rate"]].append(curve_area(row))
     return {
         arm: max(of_rate, key=lambda rate: fmean(of_rate[rate])) for arm, of_rate in areas.items()
