@@ -20,11 +20,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.learning.arms import ARMS
-from benchmarks.learning.claims import CLAIMS, CONTROLS, claims_table
+from benchmarks.learning.claims import (
+    CLAIMS,
+    CONTROLS,
+    claims_table,
+    rates_table,
+    starts_table,
+    tuning_table,
+)
 from benchmarks.learning.puzzles import FAMILIES
 from benchmarks.learning.real import read_real, real_table
 from benchmarks.learning.results import Row, read, table
 from benchmarks.learning.schedule import (
+    TUNING_SEEDS,
     best_rates,
     compared,
     execute,
@@ -45,6 +53,9 @@ def page(readme: str, rows: Sequence[Row], real: Sequence[Row]) -> str:
     tables = {
         "claims": claims_table(measured, CLAIMS),
         "controls": claims_table(measured, CONTROLS),
+        "rates": rates_table([row for row in rows if row["seed"] not in TUNING_SEEDS]),
+        "start": starts_table(rows),
+        "tuning": tuning_table([row for row in rows if row["seed"] in TUNING_SEEDS]),
     }
     for family in FAMILIES:
         own = [row for row in measured if row["family"] == family]

@@ -7,8 +7,10 @@ contradicted when the whole interval is on the other, and is undecided otherwise
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from benchmarks.learning.puzzles import FAMILIES
 from benchmarks.learning.results import (
@@ -83,6 +85,74 @@ CONTROLS = [
         else [("pass@1 of the chosen checkpoint", CHOSEN), ("mean of curve", CURVE)]
     )
 ]
+
+
+RATED = ("rlsd", "rlsd_constant", "rlsd_reversed", "contrastive", "rlsd_shuffled_answers",
+         "rlsd_random_weights", "rlsd_normalised")  # fmt: skip
+"""Arms that were run at several learning rates together with GRPO."""
+
+
+def rates_table(rows: Sequence[Row]) -> str:
+    """RLSD's variants and controls against GRPO at equal learning rates, by family and rate."""
+    places = sorted({(FAMILIES.index(row["family"]), row["learning_rate"]) for row in rows})
+    lines = ["| family | learning rate | arm | pass@1 at the end, against GRPO | mean of curve, "
+             "against GRPO | seeds |", "|---|---|---|---|---|---|"]  # fmt: skip
+    for number, rate in places:
+        here = by_seed(
+            row for row in rows if (row["family"], row["learning_rate"]) == (FAMILIES[number], rate)
+        )
+        baseline = {**here.get("grpo_same_rate", {}), **here.get("grpo", {})}
+        for arm in RATED:
+            both = {"grpo": baseline, arm: here.get(arm, {})}
+            final, curve = (
+                measured(Claim("", (arm, measure), ("grpo", measure)), both)
+                for measure in (FINAL, CURVE)
+            )
+            if final is not None and curve is not None:
+                cells = [
+                    FAMILIES[number],
+                    f"{rate:g}",
+                    arm,
+                    f"{final:+}",
+                    f"{curve:+}",
+                    str(final.n),
+                ]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def tuning_table(rows: Sequence[Row]) -> str:
+    """What every arm did on the tuning seeds at every rate: mean of curve, and at its last step
+    accuracy and completions that refer to the hint. Percent, mean over seeds."""
+    cells: dict[tuple[str, str], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        cells[row["family"], row["arm"]][row["learning_rate"]].append(row)
+    rates = sorted({row["learning_rate"] for row in rows})
+    lines = ["| family | arm | " + " | ".join(f"at {rate:g}" for rate in rates) + " |",
+             "|---" * (len(rates) + 2) + "|"]  # fmt: skip
+    for (family, arm), of_rate in cells.items():
+        if any(len(found) < 2 for found in of_rate.values()):
+            continue
+        shown = [
+            f"{fmean(CURVE(row) or 0.0 for row in found):.1f} / "
+            f"{100 * fmean(row['curve'][-1]['accuracy'] for row in found):.0f} / "
+            f"{100 * fmean(row['curve'][-1]['refers'] for row in found):.1f}"
+            for found in (of_rate[rate] for rate in rates)
+        ]
+        lines.append(f"| {family} | {arm} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def starts_table(rows: Sequence[Row]) -> str:
+    """What the warm start of each family had reached."""
+    starts = {row["family"]: row["start"] for row in rows}
+    lines = ["| family | steps | pass@1 without the hint | with the hint |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        if family in starts:
+            reached = starts[family]
+            lines.append(f"| `{family}` | {reached['steps']} | {100 * reached['accuracy']:.0f} % | "
+                         f"{100 * reached['hinted']:.0f} % |")  # fmt: skip
+    return "\n".join(lines)
 
 
 def measured(claim: Claim, arms: Arms) -> Interval | None:

@@ -28,14 +28,14 @@ SIBLING_TEMPLATES: dict[Family, str] = {
     "chain": ANSWER_OF_SIBLING,
     "parity": ANSWER_OF_SIBLING,
     "search": "{% set words = sibling.split() %}hint {{ words[-6] }} {{ words[-5] }} "
-    "{{ words[-10] }} {{ words[-9] }} {{ words[-14] }} {{ words[-13] }}",
+    "{{ words[-10] }} {{ words[-9] }}",
 }
 """A right sibling as the hint it would be: the policy can read nothing else."""
-LONGEST: dict[Family, int] = {"chain": 24, "search": 20, "parity": 38}
-"""Most tokens of a completion; right ones have 20, 17 and 33 with the end token, and one more
+LONGEST: dict[Family, int] = {"chain": 24, "search": 15, "parity": 38}
+"""Most tokens of a completion; right ones have 20, 12 and 33 with the end token, and one more
 where they refer to the hint."""
-DEMONSTRATED: dict[Family, int] = {"chain": 8000, "search": 3000, "parity": 8000}
-"""Puzzles of the warm start: there are no more than some 6,000 searches."""
+DEMONSTRATED: dict[Family, int] = {"chain": 8000, "search": 1500, "parity": 8000}
+"""Puzzles of the warm start: there are not many more than 4,000 searches."""
 TEST_SAMPLES = 8
 VALIDATION, TEST = 192, 128
 

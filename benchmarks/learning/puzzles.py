@@ -3,7 +3,7 @@
 Three families, chosen for what the answer tells about the steps before it:
 
     chain    evaluate +, -, * from left to right modulo 7; the answer is the last value
-    search   reach a target in three steps with given operations; the answer names the steps,
+    search   reach a target in two steps with given operations; the answer names the steps,
              so whoever knows it knows the right choice at every step (backward-solvable)
     parity   three short chains of which only odd or even is asked: the answer says next to
              nothing of the steps
@@ -24,12 +24,12 @@ from trainer.records import Privileged, Task
 from verifiers.verdict import Verdict
 
 MODULUS = 7
-STEPS = {"chain": 4, "search": 3, "parity": 2}
+STEPS = {"chain": 4, "search": 2, "parity": 2}
 CHAINS = 3
 """Of a parity puzzle."""
 CHOICES = 2
 """Operations that a search offers."""
-SLIPS = {"chain": 0.2, "search": 0.05, "parity": 0.2}
+SLIPS = {"chain": 0.2, "search": 0.2, "parity": 0.2}
 """How often a step of a demonstration writes a wrong value."""
 SHORTCUTS = 0.15
 """Share of the demonstrations with a hint that refer to it."""

@@ -23,8 +23,10 @@ RATES = (3e-5, 1e-4, 2e-4)
 TUNING_SEEDS = (100, 101, 102)
 """One is not enough: a rate at the edge of what is stable looks best until it is not."""
 
-TUNED_ON: dict[Family, Family] = {"chain": "chain", "search": "search", "parity": "chain"}
-"""The family whose rates a family takes: parity is chains, and half as dear again to tune."""
+TUNED: tuple[Family, ...] = ("chain",)
+"""Families whose arms are tuned. In the others all arms take one rate, the highest at which
+seeds of the tuned one agree: tuning costs more than half of what is tuned for."""
+STEADY_RATE = 1e-4
 
 
 def tuned(arm: str) -> str:
@@ -34,8 +36,8 @@ def tuned(arm: str) -> str:
 
 def tuning_runs(family: Family, arms: Sequence[str], steps: int) -> list[Run]:
     """Every arm that has a rate of its own, on the grid that all of them share; none for a
-    family that takes the rates of another."""
-    if TUNED_ON[family] != family:
+    family that is not tuned."""
+    if family not in TUNED:
         return []
     names = dict.fromkeys(tuned(arm) for arm in arms if ARMS[arm].algorithm is not None)
     return [
@@ -48,10 +50,11 @@ def tuning_runs(family: Family, arms: Sequence[str], steps: int) -> list[Run]:
 
 def best_rates(rows: Iterable[Row], family: Family, steps: int) -> dict[str, float]:
     """The rate with the best mean of the validation curves of all tuning seeds, by arm."""
-    place = (TUNED_ON[family], steps)
+    if family not in TUNED:
+        return dict.fromkeys(ARMS, STEADY_RATE)
     areas: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if (row["family"], row["steps"]) == place and row["seed"] in TUNING_SEEDS:
+        if (row["family"], row["steps"]) == (family, steps) and row["seed"] in TUNING_SEEDS:
             areas[row["arm"]][row["learning_rate"]].append(curve_area(row))
     return {
         arm: max(of_rate, key=lambda rate: fmean(of_rate[rate])) for arm, of_rate in areas.items()
@@ -66,6 +69,7 @@ def main_runs(
         Run(family, arm, seed, rates.get(tuned(arm), RATES[0]), steps)  # the base has none
         for seed in range(seeds)
         for arm in arms
+        if arm != "grpo_same_rate" or family in TUNED  # elsewhere it is GRPO itself
     ]
 
 
