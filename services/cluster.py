@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
 from services.errors import ClusterUnavailable
-from services.fit import Node
+from services.fit import Need, Node
 from services.held_job import Beat, Launch
 from services.jobs import Job
 from services.queue_order import Cluster
@@ -19,6 +21,7 @@ from services.ray_connection import connect
 from services.settings import Settings
 
 _LOOK_SECONDS = 20.0
+_ASK_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +32,8 @@ class RayCluster:
         """Connect to `address` when somebody looks."""
         self._address = address
         self._looking: asyncio.Future[Cluster] | None = None
+        self._asked: list[Need] = []
+        self._asked_at = 0.0
 
     async def look(self) -> Cluster:
         """The nodes at this moment. Raises ClusterUnavailable."""
@@ -45,9 +50,31 @@ class RayCluster:
         try:
             return looking.result()
         except Exception as error:  # Ray has no one kind of error for this
-            _log.warning("the Ray cluster cannot be looked at", exc_info=error)
+            _log.warning("the Ray cluster cannot be looked at: %s", error)
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise ClusterUnavailable(f"the Ray cluster does not answer: {said[0]}") from error
+
+    async def ask_for(self, needs: Sequence[Need]) -> None:
+        """Tell the cluster's autoscaler, if it has one, what there should be room for in all.
+
+        Only after a look that was answered. Without an autoscaler this does nothing.
+        """
+        # Said again from time to time, for Ray Train asks in the same place.
+        again = bool(needs) and monotonic() - self._asked_at >= _ASK_SECONDS
+        if again or list(needs) != self._asked:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await asyncio.to_thread(_ask_for, needs)
+            self._asked, self._asked_at = list(needs), monotonic()
+
+
+def _ask_for(needs: Sequence[Need]) -> None:
+    from ray.autoscaler.sdk import request_resources
+
+    actors = [need for need in needs for _ in range(need.count)]
+    request_resources(
+        bundles=[{"CPU": need.cpus} | ({"GPU": need.gpus} if need.gpus else {}) for need in actors],
+        bundle_label_selectors=[dict(need.labels) for need in actors],
+    )
 
 
 def _look(address: str | None) -> Cluster:

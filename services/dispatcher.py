@@ -15,11 +15,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 from services.audit import AuditLog
 from services.cluster import RayCluster, controller_launch
 from services.errors import ClusterUnavailable, StoreUnavailable, StropError
+from services.fit import Need
 from services.held_job import HeldJob, Launch, Patience
 from services.jobs import Job, Queued, WaitingRoom
 from services.queue_order import Cluster, plan
@@ -38,14 +40,23 @@ _LIFE_SECONDS = 60  # without a heartbeat a dispatcher counts as dead after this
 _HEARTBEAT_SECONDS = 10.0
 _QUEUE_SECONDS = 3600.0  # for a spec that says nothing
 
-Look = Callable[[], Awaitable[Cluster]]
-"""What the cluster has now. Raises ClusterUnavailable."""
+
+class Nodes(Protocol):
+    """The cluster, as the dispatcher sees it."""
+
+    async def look(self) -> Cluster:
+        """What the cluster has now. Raises ClusterUnavailable."""
+        ...
+
+    async def ask_for(self, needs: Sequence[Need]) -> None:
+        """Have room made for all this, where that is possible; nothing takes it back."""
+        ...
 
 
 class Dispatcher:
     """Runs up to `max_running` jobs of `store` at a time through `launch`.
 
-    A job starts when its tiers fit what `look` sees; until then it says why it waits. When
+    A job starts when its tiers fit the nodes; until then it says why it waits. When
     the dispatcher is stopped its jobs go back to the queue with what they have done.
     """
 
@@ -53,7 +64,7 @@ class Dispatcher:
         self,
         store: Store,
         launch: Launch,
-        look: Look,
+        nodes: Nodes,
         *,
         max_running: int = 1,
         poll_seconds: float = 0.5,
@@ -62,7 +73,8 @@ class Dispatcher:
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = store
         self._launch = launch
-        self._look = look
+        self._nodes = nodes
+        self._asked = False
         self._max_running = max_running
         self._poll_seconds = poll_seconds
         self._patience = patience or Patience()
@@ -99,11 +111,14 @@ class Dispatcher:
             await self._store.heartbeat(self.worker_id, ttl=_LIFE_SECONDS)
             self._beat_at = now
         if now >= self._recover_from:
-            for job_id in await self._store.recover():
+            mine = {held.job.id for held in self._held.values()}
+            for job_id in await self._store.recover(mine):
                 _log.warning("job %s recovered: its lease had run out", job_id)
         room = await self._store.waiting_room()
         if room.queued:
             await self._serve(room)
+        elif self._asked:
+            await self._ask_for(())
 
     async def _serve(self, room: WaitingRoom) -> None:
         """Claim what is next as long as there is room, and say why the others wait."""
@@ -114,7 +129,7 @@ class Dispatcher:
                     await self._tell(job, "waits for its turn behind jobs that run")
             return
         try:
-            cluster = await self._look()
+            cluster = await self._nodes.look()
         except ClusterUnavailable as error:
             for job in room.queued:
                 await self._tell(job, error.message, unfit=True)
@@ -131,8 +146,17 @@ class Dispatcher:
             if job is None:
                 return  # another dispatcher was faster: the plan is good no more
             self._run(job)
+        await self._ask_for(made.wanted)
         for held in made.holds:
             await self._tell(held.job, held.reason, unfit=held.unfit)
+
+    async def _ask_for(self, needs: Sequence[Need]) -> None:
+        """Have the cluster grow for those who wait, as far as it can."""
+        try:
+            await self._nodes.ask_for(needs)
+            self._asked = bool(needs)
+        except Exception as error:  # Ray has no one kind of error for this
+            _log.warning("the cluster cannot be asked for nodes: %s", error)
 
     async def _tell(self, job: Queued, reason: str, *, unfit: bool = False) -> None:
         """Say why a job waits, if that is news, and fail it at its deadline."""
@@ -175,7 +199,7 @@ async def _main(settings: Settings) -> None:
         dispatcher = Dispatcher(
             store,
             launch,
-            RayCluster(settings.ray_address).look,
+            RayCluster(settings.ray_address),
             max_running=settings.max_running_jobs,
             patience=Patience(stop_s=STOP_SECONDS),
         )

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.fit import Node, needs_of, place
+from services.fit import Need, Node, needs_of, place
 from services.jobs import Job, Queued, WaitingRoom
 
 OVERTAKEN = 8
@@ -45,10 +45,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with the queue, in this order."""
+    """What to do with the queue, in this order.
+
+    `wanted` is what the cluster should have room for in all, so that those who are next can
+    start beside those that run; nothing when nobody is held for want of room.
+    """
 
     starts: list[Start] = field(default_factory=list[Start])
     holds: list[Hold] = field(default_factory=list[Hold])
+    wanted: list[Need] = field(default_factory=list[Need])
 
 
 def in_turn(queued: Iterable[Queued], running: Counter[str]) -> Iterator[Queued]:
@@ -96,4 +101,8 @@ def plan(room: WaitingRoom, running: Sequence[Job], cluster: Cluster, slots: int
             ahead.append(job.id)
             if job.overtaken >= OVERTAKEN:
                 blocking = job.id
+    if made.holds and len(made.starts) < slots:
+        next_ones = [start.job for start in made.starts] + [hold.job for hold in made.holds]
+        specs = [job.spec for job in running] + [job.spec for job in next_ones[:slots]]
+        made.wanted.extend(need for spec in specs for need in needs_of(spec))
     return made

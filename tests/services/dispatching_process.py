@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.dispatcher import Dispatcher
-from services.fit import Node
+from services.fit import Need, Node
 from services.held_job import Beat, Patience
 from services.jobs import Job
 from services.queue_order import Cluster
 from services.store import Store
 
 STEPS = 40
+
+
+class Roomy:
+    """A cluster in which every job has its place."""
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[Need]] = []
+
+    async def look(self) -> Cluster:
+        return Cluster([Node(64, 8, {})], [Node(64, 8, {})])
+
+    async def ask_for(self, needs: Sequence[Need]) -> None:
+        self.asked.append(needs)
 
 
 async def main(url: str, log: Path) -> None:
@@ -39,11 +53,10 @@ async def main(url: str, log: Path) -> None:
             finally:
                 lines.write(f"{job.token} {ending}\n")
 
-    async def look() -> Cluster:
-        return Cluster([Node(1, 0, {})], [Node(1, 0, {})])
-
     patience = Patience(renew_s=0.2, lease_s=1.5, retry_s=0.1)
-    await Dispatcher(store, launch, look, poll_seconds=0.1, patience=patience).run(asyncio.Event())
+    await Dispatcher(store, launch, Roomy(), poll_seconds=0.1, patience=patience).run(
+        asyncio.Event()
+    )
 
 
 if __name__ == "__main__":

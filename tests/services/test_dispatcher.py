@@ -13,28 +13,26 @@ from typing import Any
 
 import pytest
 
-from services.dispatcher import Dispatcher, Look
+from services.dispatcher import Dispatcher, Nodes
 from services.errors import ClusterUnavailable
 from services.fit import Node
 from services.held_job import Beat, Launch, Patience
 from services.jobs import Job
 from services.queue_order import Cluster
 from services.store import Store
+from tests.services.dispatching_process import Roomy
 
 SPEC = {"name": "job"}
 
 
-async def roomy() -> Cluster:
-    """A cluster in which every job has its place."""
-    return Cluster(total=[Node(64, 8, {})], free=[Node(64, 8, {})])
-
-
 @asynccontextmanager
 async def dispatching(
-    store: Store, launch: Launch, look: Look = roomy, **options: Any
+    store: Store, launch: Launch, nodes: Nodes | None = None, **options: Any
 ) -> AsyncIterator[Dispatcher]:
     quick = Patience(**{"renew_s": 0.02, "retry_s": 0.01, **options.pop("patience", {})})
-    dispatcher = Dispatcher(store, launch, look, poll_seconds=0.02, patience=quick, **options)
+    dispatcher = Dispatcher(
+        store, launch, nodes or Roomy(), poll_seconds=0.02, patience=quick, **options
+    )
     stop = asyncio.Event()
     running = asyncio.create_task(dispatcher.run(stop))
     try:
@@ -110,7 +108,7 @@ async def test_a_launch_that_gets_on_is_never_given_up(store: Store) -> None:
     async def launch(job: Job, beat: Beat) -> None:
         step = {"kind": "step", "step": job.token}
         await store.append_event(job.id, message="a step", data=step, token=job.token)
-        if job.token == 12:
+        if job.token == 7:
             await store.transition(job.id, "succeeded", token=job.token)
 
     job = await store.create_job(SPEC)
@@ -163,12 +161,18 @@ async def test_a_job_that_does_not_stop_in_time_is_given_back_all_the_same(store
 
 @pytest.mark.parametrize(
     ("patience", "cancel", "becomes"),
-    [({"cancel_s": 0.05}, True, "cancelled"), ({"silent_s": 0.05}, False, "failed")],
+    [
+        ({"cancel_s": 0.05}, True, "cancelled"),
+        ({"start_s": 0.05}, False, "failed"),
+        ({"silent_s": 0.05}, False, "failed"),
+    ],
 )
 async def test_a_launch_that_heeds_nothing_or_says_nothing_is_ended(
     store: Store, patience: dict[str, float], cancel: bool, becomes: str
 ) -> None:
     async def launch(job: Job, beat: Beat) -> None:
+        if "start_s" not in patience:
+            beat(1)
         await asyncio.Event().wait()
 
     job = await store.create_job(SPEC)
@@ -230,8 +234,9 @@ def tiers(**tiers: dict[str, Any]) -> dict[str, Any]:
 async def test_a_job_that_does_not_fit_says_why_lets_others_by_and_fails_at_its_deadline(
     store: Store,
 ) -> None:
-    async def small() -> Cluster:
-        return Cluster(total=[Node(4, 1, {})], free=[Node(4, 1, {})])
+    class Small(Roomy):
+        async def look(self) -> Cluster:
+            return Cluster(total=[Node(4, 1, {})], free=[Node(4, 1, {})])
 
     ran: list[str] = []
 
@@ -243,10 +248,15 @@ async def test_a_job_that_does_not_fit_says_why_lets_others_by_and_fails_at_its_
     large = await store.create_job(greedy)
     modest = await store.create_job({"tiers": tiers(trainer={"gpus": 1.0})})
     reason = "needs 2 GPUs for `trainer`; 1 is free"
+    small = Small()
     async with dispatching(store, launch, small):
         assert (await ended(store, modest.id)).status == "succeeded"
         failed = await ended(store, large.id)
+        async with asyncio.timeout(30):
+            while small.asked[-1] != ():  # nobody waits any more
+                await asyncio.sleep(0.02)
     assert ran == [modest.id]
+    assert [2.0] in [[need.gpus for need in needs] for needs in small.asked], "nodes might come"
     assert failed.error is not None
     assert (failed.status, failed.error["code"]) == ("failed", "does_not_fit")
     assert failed.error["message"].startswith(reason)
@@ -259,16 +269,17 @@ async def test_a_job_waits_while_the_cluster_does_not_answer_and_starts_when_it_
 ) -> None:
     answers = asyncio.Event()
 
-    async def look() -> Cluster:
-        if not answers.is_set():
-            raise ClusterUnavailable("the Ray cluster does not answer: nobody there")
-        return await roomy()
+    class Away(Roomy):
+        async def look(self) -> Cluster:
+            if not answers.is_set():
+                raise ClusterUnavailable("the Ray cluster does not answer: nobody there")
+            return await super().look()
 
     async def launch(job: Job, beat: Beat) -> None:
         await store.transition(job.id, "succeeded", token=job.token)
 
     job = await store.create_job(SPEC)
-    async with dispatching(store, launch, look):
+    async with dispatching(store, launch, Away()):
         async for event in store.follow(job.id):
             if event.data["kind"] == "waiting":
                 break
