@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from services.placement import TIERS, label
+from services.placement import TIERS, Group, label, to_come
 from services.settings import Settings
 from tests.deploy.manifests import (
     KUBERAY,
@@ -160,6 +160,14 @@ def test_every_tier_has_nodes_and_verifiers_share_theirs_with_none(
     (verifier,) = (group for group in groups if "strop/verifier" in group["labels"])
     assert verifier["labels"] == label("verifier")
     assert named_settings(objects)["STROP_TIER_LABELS"] == "1"
+
+
+def test_a_group_that_has_no_node_yet_counts_with_the_labels_that_its_nodes_will_have(
+    objects: tuple[Manifest, ...],
+) -> None:
+    for group in cluster(objects)["workerGroupSpecs"]:
+        (node,) = to_come([Group(group["groupName"], 1, 4, 0)], {})
+        assert node.labels == group["labels"]
 
 
 def test_ray_asks_for_a_token_scales_itself_and_keeps_its_state_in_redis(
