@@ -138,8 +138,8 @@ def test_the_files_that_are_mounted_exist() -> None:
         for volume in service.get("volumes", [])
         if volume.startswith("./")
     ]
-    assert len(mounted) == 3
-    assert all((ROOT / path).is_dir() for path in mounted)
+    assert len(mounted) == 4
+    assert all((ROOT / path).exists() for path in mounted)
 
 
 def test_prometheus_scrapes_services_that_there_are() -> None:
@@ -148,7 +148,7 @@ def test_prometheus_scrapes_services_that_there_are() -> None:
         host
         for job in config["scrape_configs"]
         for targets in (*job.get("static_configs", []), *job.get("dns_sd_configs", []))
-        for host in targets.get("targets", targets.get("names"))
+        for host in targets.get("targets") or targets["names"]
     ]
     assert {host.split(":")[0] for host in scraped} == {
         *("api", "dispatcher", "ray-head", "ray-worker", "ray-worker-gpu")
