@@ -15,13 +15,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from services.audit import AuditLog
 from services.cluster import RayCluster, controller_launch
 from services.errors import ClusterUnavailable, StoreUnavailable, StropError
-from services.fit import Need
 from services.held_job import HeldJob, Launch, Patience
 from services.jobs import Job, Queued, WaitingRoom
 from services.queue_order import Cluster, plan
@@ -40,23 +38,14 @@ _LIFE_SECONDS = 60  # without a heartbeat a dispatcher counts as dead after this
 _HEARTBEAT_SECONDS = 10.0
 _QUEUE_SECONDS = 3600.0  # for a spec that says nothing
 
-
-class Nodes(Protocol):
-    """The cluster, as the dispatcher sees it."""
-
-    async def look(self) -> Cluster:
-        """What the cluster has now. Raises ClusterUnavailable."""
-        ...
-
-    async def ask_for(self, needs: Sequence[Need]) -> None:
-        """Have room made for all this, where that is possible; nothing takes it back."""
-        ...
+Look = Callable[[], Awaitable[Cluster]]
+"""What the cluster has now. Raises ClusterUnavailable."""
 
 
 class Dispatcher:
     """Runs up to `max_running` jobs of `store` at a time through `launch`.
 
-    A job starts when its tiers fit the nodes; until then it says why it waits. When
+    A job starts when its tiers fit what `look` sees; until then it says why it waits. When
     the dispatcher is stopped its jobs go back to the queue with what they have done.
     """
 
@@ -64,7 +53,7 @@ class Dispatcher:
         self,
         store: Store,
         launch: Launch,
-        nodes: Nodes,
+        look: Look,
         *,
         max_running: int = 1,
         poll_seconds: float = 0.5,
@@ -73,8 +62,7 @@ class Dispatcher:
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = store
         self._launch = launch
-        self._nodes = nodes
-        self._asked = False
+        self._look = look
         self._max_running = max_running
         self._poll_seconds = poll_seconds
         self._patience = patience or Patience()
@@ -117,8 +105,6 @@ class Dispatcher:
         room = await self._store.waiting_room()
         if room.queued:
             await self._serve(room)
-        elif self._asked:
-            await self._ask_for(())
 
     async def _serve(self, room: WaitingRoom) -> None:
         """Claim what is next as long as there is room, and say why the others wait."""
@@ -129,7 +115,7 @@ class Dispatcher:
                     await self._tell(job, "waits for its turn behind jobs that run")
             return
         try:
-            cluster = await self._nodes.look()
+            cluster = await self._look()
         except ClusterUnavailable as error:
             for job in room.queued:
                 await self._tell(job, error.message, unfit=True)
@@ -146,17 +132,8 @@ class Dispatcher:
             if job is None:
                 return  # another dispatcher was faster: the plan is good no more
             self._run(job)
-        await self._ask_for(made.wanted)
         for held in made.holds:
             await self._tell(held.job, held.reason, unfit=held.unfit)
-
-    async def _ask_for(self, needs: Sequence[Need]) -> None:
-        """Have the cluster grow for those who wait, as far as it can."""
-        try:
-            await self._nodes.ask_for(needs)
-            self._asked = bool(needs)
-        except Exception as error:  # Ray has no one kind of error for this
-            _log.warning("the cluster cannot be asked for nodes: %s", error)
 
     async def _tell(self, job: Queued, reason: str, *, unfit: bool = False) -> None:
         """Say why a job waits, if that is news, and fail it at its deadline."""
@@ -199,7 +176,7 @@ async def _main(settings: Settings) -> None:
         dispatcher = Dispatcher(
             store,
             launch,
-            RayCluster(settings.ray_address),
+            RayCluster(settings.ray_address, labelled=settings.tier_labels).look,
             max_running=settings.max_running_jobs,
             patience=Patience(stop_s=STOP_SECONDS),
         )

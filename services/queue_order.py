@@ -8,11 +8,13 @@ empty stands in nobody's way. Pure; knows nothing of the store or of Ray.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.fit import Need, Node, needs_of, place
 from services.jobs import Job, Queued, WaitingRoom
+from services.placement import bound
 
 OVERTAKEN = 8
 """Jobs that may be started before one that was ahead of them and did not fit."""
@@ -24,6 +26,13 @@ class Cluster:
 
     total: Sequence[Node]
     free: Sequence[Node]
+    labelled: bool = False
+    """Whether tiers without labels go to the nodes that serve them."""
+
+    def needs(self, spec: Mapping[str, Any]) -> list[Need]:
+        """What a job asks of this cluster."""
+        needs = needs_of(spec)
+        return bound(needs) if self.labelled else needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +54,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with the queue, in this order.
-
-    `wanted` is what the cluster should have room for in all, so that those who are next can
-    start beside those that run; nothing when nobody is held for want of room.
-    """
+    """What to do with the queue, in this order."""
 
     starts: list[Start] = field(default_factory=list[Start])
     holds: list[Hold] = field(default_factory=list[Hold])
-    wanted: list[Need] = field(default_factory=list[Need])
 
 
 def in_turn(queued: Iterable[Queued], running: Counter[str]) -> Iterator[Queued]:
@@ -75,7 +79,7 @@ def plan(room: WaitingRoom, running: Sequence[Job], cluster: Cluster, slots: int
     free = list(cluster.free)
     for job in running:
         if not job.placed:
-            placed = place(needs_of(job.spec), free)
+            placed = place(cluster.needs(job.spec), free)
             free = free if isinstance(placed, str) else placed
     tenants = Counter(room.running)
     ahead: list[str] = []
@@ -87,7 +91,7 @@ def plan(room: WaitingRoom, running: Sequence[Job], cluster: Cluster, slots: int
             reason = f"waits behind {blocking}, which was overtaken {OVERTAKEN} times"
             made.holds.append(Hold(job, reason, unfit=False))
             continue
-        needs = needs_of(job.spec)
+        needs = cluster.needs(job.spec)
         placed = place(needs, free)
         if not isinstance(placed, str):
             made.starts.append(Start(job, tuple(ahead)))
@@ -101,8 +105,4 @@ def plan(room: WaitingRoom, running: Sequence[Job], cluster: Cluster, slots: int
             ahead.append(job.id)
             if job.overtaken >= OVERTAKEN:
                 blocking = job.id
-    if made.holds and len(made.starts) < slots:
-        next_ones = [start.job for start in made.starts] + [hold.job for hold in made.holds]
-        specs = [job.spec for job in running] + [job.spec for job in next_ones[:slots]]
-        made.wanted.extend(need for spec in specs for need in needs_of(spec))
     return made

@@ -80,14 +80,6 @@ def test_the_clock_of_a_deadline_stands_still_behind_other_jobs_of_ours() -> Non
     assert [(hold.job.id, hold.unfit) for hold in made.holds] == [("large2", True)]
 
 
-def test_an_autoscaler_is_asked_for_those_who_are_next_beside_those_who_run() -> None:
-    waiting = room(job("a1", cpus=1), job("a2", cpus=4), job("a3", cpus=5))
-    made = plan(waiting, [], cluster(2), slots=2)
-    assert [start.job.id for start in made.starts] == ["a1"]
-    assert [need.cpus for need in made.wanted] == [1, 4]
-    assert plan(room(job("a1")), [], cluster(2), slots=2).wanted == []
-
-
 jobs = st.lists(
     st.builds(
         Queued,

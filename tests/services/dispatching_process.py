@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from services.dispatcher import Dispatcher
-from services.fit import Need, Node
+from services.fit import Node
 from services.held_job import Beat, Patience
 from services.jobs import Job
 from services.queue_order import Cluster
@@ -20,17 +19,9 @@ from services.store import Store
 STEPS = 40
 
 
-class Roomy:
+async def roomy() -> Cluster:
     """A cluster in which every job has its place."""
-
-    def __init__(self) -> None:
-        self.asked: list[Sequence[Need]] = []
-
-    async def look(self) -> Cluster:
-        return Cluster([Node(64, 8, {})], [Node(64, 8, {})])
-
-    async def ask_for(self, needs: Sequence[Need]) -> None:
-        self.asked.append(needs)
+    return Cluster([Node(64, 8, {})], [Node(64, 8, {})])
 
 
 async def main(url: str, log: Path) -> None:
@@ -54,9 +45,7 @@ async def main(url: str, log: Path) -> None:
                 lines.write(f"{job.token} {ending}\n")
 
     patience = Patience(renew_s=0.2, lease_s=1.5, retry_s=0.1)
-    await Dispatcher(store, launch, Roomy(), poll_seconds=0.1, patience=patience).run(
-        asyncio.Event()
-    )
+    await Dispatcher(store, launch, roomy, poll_seconds=0.1, patience=patience).run(asyncio.Event())
 
 
 if __name__ == "__main__":
