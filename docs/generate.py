@@ -61,7 +61,7 @@ def settings_page() -> str:
             "<!-- Made by `python docs/generate.py`; do not edit. -->",
             "",
             "What an operator sets, by environment variables alone, on a laptop as in a cluster: API,",
-            "dispatcher and CLI read the same class, `services/settings.py`. Lists are JSON.",
+            "dispatcher and CLI read the same class, `services/settings.py`. Lists are separated by commas.",
             "",
             *_table(("variable", "default", "type", "meaning"), rows),
             "",
@@ -139,7 +139,9 @@ def _default(name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined:
         return ""
-    return f"`{json.dumps(value, default=list) if not isinstance(value, str) else value}`"
+    if isinstance(value, tuple):
+        return f"`{','.join(map(str, value))}`" if value else ""
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _object(part: Schema) -> list[str]:
