@@ -35,6 +35,10 @@ ELSEWHERE = {
         "Networks in which a remote grader may be private and speak http, as "
         "`10.0.0.0/8,127.0.0.1`. Of whoever runs the verifiers.",
     ),
+    "STROP_WEBHOOK_ALLOW": (
+        "",
+        "The same for webhooks. Of the API and the dispatchers.",
+    ),
     "STROP_SQL_<NAME>": (
         "",
         "Connection string of a PostgreSQL that a task names as `$STROP_SQL_<NAME>`. Of whoever "
