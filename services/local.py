@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import json
 import os
 import signal
@@ -108,6 +109,8 @@ class _Local:
         store_url = self._start_store(stack)
         self._ensure_key(store_url)
         environment = {**self._family.environment(), "STROP_REDIS_URL": store_url}
+        if settings.data_roots is None and ipaddress.ip_address(host).is_loopback:
+            environment["STROP_DATA_ROOTS"] = "/"  # who reaches it is its own user
 
         # Ray starts while the API does; it must outlive the dispatcher, which is stopped first.
         ray = None if settings.ray_address else self._start_ray(stack)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.errors import BadSettings
 
@@ -69,6 +70,11 @@ class Settings(BaseSettings):
     upload_seconds: float = Field(
         default=600.0, gt=0, description="Longest that the upload of one file may take."
     )
+    data_roots: Annotated[tuple[Path, ...], NoDecode] | None = Field(
+        default=None,
+        description="Folders, separated by colons, in which jobs may name files of their own; "
+        "`strop up` on loopback opens every file of its user, otherwise none is open.",
+    )
     verify_workers: int = Field(
         default=2, ge=1, description="Processes in which the API judges what graders are run on."
     )
@@ -83,6 +89,11 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="The CLI's API key; the local user's own when absent."
     )
+
+    @field_validator("data_roots", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split(":") if isinstance(value, str) else value
 
     @property
     def store_url(self) -> str:
