@@ -21,6 +21,10 @@ from types import ModuleType
 
 from services.errors import IllegalTransition, StoreUnavailable, StropError
 from services.jobs import Job, JobError
+from services.ray_connection import connect
+from services.redis_link import RedisLink
+from services.served_models import ServedModels
+from services.serving import ServingLoop
 from services.settings import Settings, load_settings
 from services.store import Store
 
@@ -178,12 +182,9 @@ def _connected_controller(ray_address: str | None) -> ModuleType:
 
     Called outside of the main thread, where Ray would take over our SIGTERM.
     """
-    import ray
-
+    connect(ray_address)
     from services import controller
 
-    if not ray.is_initialized():
-        ray.init(address=ray_address or "auto", namespace="strop", logging_level=logging.WARNING)
     return controller
 
 
@@ -194,13 +195,18 @@ async def _main(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     url = settings.store_url
     store = await Store.open(url)
+    link = await RedisLink.open(url)
     try:
         launch = controller_launch(url, settings)
         dispatcher = Dispatcher(
             store, launch, max_running=settings.max_running_jobs, stop_seconds=STOP_SECONDS
         )
-        await dispatcher.run(stop)
+        serving = ServingLoop(ServedModels(link), settings, dispatcher.worker_id)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(serving.run(stop))
+            tasks.create_task(dispatcher.run(stop))
     finally:
+        await link.close()
         await store.close()
 
 

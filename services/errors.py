@@ -90,6 +90,30 @@ class Unauthorized(StropError):
     code = "invalid_api_key"
 
 
+class Forbidden(StropError):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+
+
+class TooMuch(StropError):
+    """A limit is reached."""
+
+    code = "too_much"
+
+
+class RateLimited(TooMuch):
+    """More requests than the tenant may send in this time."""
+
+    code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(TooMuch):
+    """The tenant has all that it may have; something must end or be deleted first."""
+
+    code = "quota_exceeded"
+
+
 class TooLarge(StropError):
     """The request is larger than the service accepts."""
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast, get_args
 
+from services.callers import is_tenant
 from services.errors import InvalidRequest, NotFound, Problem, StorageUnavailable
 from services.incoming import Incoming, incoming, storage_error, sweep
-from services.redis_link import RedisLink
+from services.redis_link import PREFIX, RedisLink
 from services.task_lines import check_task_file
 
 Purpose = Literal["fine-tune", "evals", "batch", "assistants", "vision", "user_data"]
@@ -31,9 +32,7 @@ _TASK_FILES: frozenset[Purpose] = frozenset({"fine-tune", "evals"})
 MAX_NAME = 255
 _PIECE_BYTES = 256 * 1024
 _ABANDONED_SECONDS = 24 * 3600.0
-_PREFIX = "{strop}:"
 _ID = re.compile(r"file-[0-9a-f]{24}", re.ASCII)
-_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 # KEYS record list list_of_purpose bytes sequence | ARGV id size field value field value ...
 _ADD = """
@@ -140,7 +139,7 @@ class FileStore:
                 _list(tenant),
                 _list(tenant, purpose),
                 _bytes(tenant),
-                _PREFIX + "file-sequence",
+                PREFIX + "file-sequence",
             ],
             [file_id, str(file.size), *pairs],
         )
@@ -238,7 +237,7 @@ class FileStore:
         return self._folder_of(record.tenant) / f"{record.id}{record.suffix}"
 
     def _folder_of(self, tenant: str) -> Path:
-        if not _TENANT.fullmatch(tenant):
+        if not is_tenant(tenant):
             raise ValueError(f"{tenant!r} is no tenant's name, and becomes no folder")
         return self._folder / tenant
 
@@ -274,15 +273,15 @@ def _check_name(filename: str) -> None:
 
 
 def _record(tenant: str, file_id: str) -> str:
-    return f"{_PREFIX}file:{tenant}:{file_id}"
+    return f"{PREFIX}file:{tenant}:{file_id}"
 
 
 def _list(tenant: str, purpose: Purpose | None = None) -> str:
-    return f"{_PREFIX}files:{tenant}" if purpose is None else f"{_PREFIX}files:{tenant}:{purpose}"
+    return f"{PREFIX}files:{tenant}" if purpose is None else f"{PREFIX}files:{tenant}:{purpose}"
 
 
 def _bytes(tenant: str) -> str:
-    return f"{_PREFIX}file-bytes:{tenant}"
+    return f"{PREFIX}file-bytes:{tenant}"
 
 
 def _no_such_file(file_id: str, param: str | None = None) -> NotFound:

@@ -27,6 +27,7 @@ import httpx
 
 from services import dispatcher
 from services.errors import CannotStart
+from services.key_store import KeyStore
 from services.local_ray import LocalRay
 from services.private_files import hold_folder, make_private_folder, write_private
 from services.processes import Family, spawn, stop
@@ -146,10 +147,16 @@ class _Local:
         """The local user's key, made anew when there is none or this store does not know it."""
         file = self._settings.api_key_file
         token = file.read_text(encoding="utf-8").strip() if file.exists() else ""
-        if _with_store(store_url, lambda store: store.check_key(token)) is None:
-            write_private(
-                file, _with_store(store_url, lambda store: store.create_key("local user"))
-            )
+
+        async def good(store: Store) -> str:
+            keys = KeyStore(store.link)
+            key = await keys.check(token)
+            if key is not None and key.caller.may("admin"):
+                return token
+            return (await keys.create("local user", scopes=["admin"])).token
+
+        if (mine := _with_store(store_url, good)) != token:
+            write_private(file, mine)
 
     def _start_ray(self, stack: ExitStack) -> LocalRay:
         ray = LocalRay.start(self._settings, self._family)

@@ -22,6 +22,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.errors import StoreUnavailable
 
+# One hash tag, so that a script's keys lie in one slot of a Redis Cluster.
+PREFIX = "{strop}:"
+
 BLOCK_SECONDS = 5.0  # longest that a command may wait on the server
 _TIMEOUT_SECONDS = 15.0
 _REFUSALS = ("WRONGPASS", "NOAUTH", "NOPERM", "MISCONF", "OOM", "READONLY")

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
     )
+    audit_max_records: int | None = Field(
+        default=None,
+        ge=1,
+        description="About how many records the audit log keeps, the newest; all when absent.",
+    )
     max_upload_bytes: int = Field(
         default=512 * 1024 * 1024, ge=1024, description="Largest file that may be uploaded."
     )
@@ -83,6 +88,43 @@ class Settings(BaseSettings):
         description="Folder of the database files that graders run through the API may query; "
         "none when absent.",
     )
+    serve_models: int = Field(
+        default=1, ge=1, description="Models that are served at the same time."
+    )
+    serve_cpus: float = Field(
+        default=1.0,
+        ge=0,
+        description="CPUs a served model takes from the cluster; 0 shares them with training.",
+    )
+    serve_gpus: int | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs a served model is spread over; one when absent and the cluster has any.",
+    )
+    serve_kv_cache_gib: float = Field(
+        default=1.0, gt=0, description="Memory for the contexts of a model that is served on CPUs."
+    )
+    serve_gpu_memory: float = Field(
+        default=0.9, gt=0, le=1, description="Share of a GPU's memory that a served model may use."
+    )
+    serve_idle_seconds: float = Field(
+        default=300.0, ge=1, description="A model that nobody used for so long is evicted."
+    )
+    serve_load_seconds: float = Field(
+        default=600.0, ge=1, description="Time in which a model must be ready."
+    )
+    serve_wait_seconds: float = Field(
+        default=300.0, ge=0, description="Time a request waits for its model to be ready."
+    )
+    serve_request_seconds: float = Field(
+        default=600.0, ge=1, description="Time in which a completion must be answered whole."
+    )
+    serve_host: str = Field(
+        default="127.0.0.1",
+        description="Address where Ray Serve listens for the API, on the cluster's head; with "
+        "0.0.0.0 the API looks for it at the head's address.",
+    )
+    serve_port: int = Field(default=0, ge=0, le=65535, description="Its port; 0 takes a free one.")
     url: str | None = Field(
         default=None, description="Where the CLI finds the API; the local service's when absent."
     )

@@ -1,4 +1,4 @@
-"""The store: jobs, their events and API keys in any Redis-protocol server (7.0 or newer).
+"""The store: jobs and their events in any Redis-protocol server (7.0 or newer).
 
 Every change of a job is one Lua script (services/scripts.py), so readers never see half of
 one and two workers never hold one job. The records are in services/jobs.py; what a job
@@ -24,16 +24,13 @@ from services.jobs import (
     JobError,
     JobStatus,
 )
-from services.keys import ApiKey, new_token, parse_token
-from services.redis_link import BLOCK_SECONDS, RedisLink
+from services.redis_link import BLOCK_SECONDS, PREFIX, RedisLink
 
-# One hash tag, so that a script's keys lie in one slot of a Redis Cluster.
-_PREFIX = "{strop}:"
 _PAGE = 100
 
 
 class Store:
-    """Jobs, events and keys. Every method raises StoreUnavailable when the server is lost."""
+    """Jobs and events. Every method raises StoreUnavailable when the server is lost."""
 
     def __init__(self, link: RedisLink) -> None:
         """Keep everything on the other end of `link`."""
@@ -292,34 +289,12 @@ class Store:
             tier: json.loads(state) for tier, (until, state) in told.items() if int(until) > now
         }
 
-    # API keys
-
-    async def create_key(self, name: str) -> str:
-        """Make an API key and return its token: the only time that anybody sees it."""
-        token = new_token()
-        seconds, micros = await self._link.ask("TIME")
-        await self._link.ask(
-            "HSET", _key(f"key:{token.id}"),
-            "name", name, "digest", token.digest, "created_at", f"{seconds}.{micros:06d}",
-        )  # fmt: skip
-        return token.text
-
-    async def check_key(self, token: str) -> ApiKey | None:
-        """The key this token proves, or None."""
-        parsed = parse_token(token)
-        if parsed is None:
-            return None
-        fields = await self._link.ask("HGETALL", _key(f"key:{parsed.id}"))
-        if not parsed.matches(fields.get("digest", "")):
-            return None
-        return ApiKey(parsed.id, fields["name"], float(fields["created_at"]))
-
     async def _jobs(self, ids: Sequence[str]) -> list[Job]:
         return [_job_of(row) for row in await self._link.hashes(map(_job, ids))]
 
 
 def _key(name: str) -> str:
-    return _PREFIX + name
+    return PREFIX + name
 
 
 def _job(job_id: str) -> str:

@@ -14,12 +14,15 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.api import errors, files, graders, jobs
-from services.api.auth import StoreParam, require_key
+from services.api.audited import Audited
+from services.api.auth import StoreParam, allowed, authenticated
 from services.api.errors import ProblemBody
 from services.api.judging import Judging
-from services.api.middleware import BodyLimit, Measured
+from services.api.middleware import BodyLimit, Identified, Measured
+from services.audit import AuditLog
 from services.config import JobSpec
 from services.files import FileStore
+from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.settings import Settings, load_settings
 from services.store import Store
@@ -42,6 +45,8 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         app.state.store = store or await Store.open(settings.store_url)
+        app.state.keys = KeyStore(app.state.store.link)
+        app.state.audit = AuditLog(app.state.store.link, settings.audit_max_records)
         app.state.settings = settings
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
@@ -60,16 +65,18 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses=dict.fromkeys((401, 404, 408, 409, 413, 415, 422, 503, 507), _PROBLEM),
+        responses=dict.fromkeys((401, 403, 404, 408, 409, 413, 415, 422, 429, 503, 507), _PROBLEM),
     )
     errors.install(app)
+    app.add_middleware(Audited)
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
     )
     app.add_middleware(Measured, metrics=http_metrics)
+    app.add_middleware(Identified)
     app.include_router(_health())
     for router in (jobs.router, files.router, graders.router, _service(app, http_metrics)):
-        app.include_router(router, dependencies=[Depends(require_key)])
+        app.include_router(router, dependencies=[Depends(authenticated)])
     return app
 
 
@@ -90,10 +97,15 @@ def _health() -> APIRouter:
 
 
 def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
-    """What the service says of itself. Metrics name jobs, so they want a key like the rest."""
+    """What the service says of itself. Metrics name jobs of every tenant, hence their scope."""
     router = APIRouter(tags=["Service"])
 
-    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=PlainTextResponse,
+        dependencies=[Depends(allowed("metrics:read"))],
+    )
     async def metrics(store: StoreParam) -> Response:
         text = exposition(
             http_metrics, await JobMetrics.read(store), await VerifierMetrics.read(store)

@@ -29,6 +29,8 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.TooMuch: 429,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
@@ -39,6 +41,11 @@ STATUS_OF: dict[type[StropError], int] = {
 }
 
 
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
 _RETRY_SECONDS = 5.0
 
 
@@ -96,7 +103,7 @@ def problem_response(
 def _openai_type(status: int) -> str:
     if status >= 500:
         return "server_error"
-    return "authentication_error" if status == 401 else "invalid_request_error"
+    return _OPENAI_TYPES.get(status, "invalid_request_error")
 
 
 def strop_error_response(request: Request, error: StropError) -> JSONResponse:

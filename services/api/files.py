@@ -13,8 +13,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
-from services.api.auth import StoreParam
+from services.api.audited import AuditParam
+from services.api.auth import StoreParam, allowed
 from services.api.multipart import UploadForm, read_upload
+from services.callers import Caller
 from services.errors import FileInUse, InvalidRequest, Problem, TooSlow
 from services.files import PURPOSES, FileRecord, FileStatus, FileStore, Order, Purpose
 from services.jobs import Job
@@ -25,7 +27,9 @@ router = APIRouter(prefix="/v1/files", tags=["Files"])
 
 IDLE_SECONDS = 30.0
 """Longest wait for the next piece of an upload."""
-_TENANT = "default"
+
+Reader = Annotated[Caller, Depends(allowed("files:read"))]
+Writer = Annotated[Caller, Depends(allowed("files:write"))]
 
 
 class FileObject(BaseModel):
@@ -129,29 +133,39 @@ _FORM = {
 
 
 @router.post("", summary="Upload a file", openapi_extra=_FORM)
-async def upload_file(request: Request, files: FilesParam, settings: SettingsParam) -> FileObject:
+async def upload_file(
+    request: Request,
+    files: FilesParam,
+    settings: SettingsParam,
+    caller: Writer,
+    audit: AuditParam,
+) -> FileObject:
     """Store a file, as it arrives. Tasks (`fine-tune`, `evals`) are JSON lines or Parquet."""
     try:
         async with (
             asyncio.timeout(settings.upload_seconds),
-            files.incoming(_TENANT, settings.max_upload_bytes) as file,
+            files.incoming(caller.tenant, settings.max_upload_bytes) as file,
         ):
             form = await read_upload(
                 request.headers.get("content-type", ""), _pieces(request), file.write
             )
             purpose = _purpose(form)
-            record = await files.add(file, tenant=_TENANT, filename=form.filename, purpose=purpose)
+            record = await files.add(
+                file, tenant=caller.tenant, filename=form.filename, purpose=purpose
+            )
     except TimeoutError:
         raise TooSlow(
             f"the file did not arrive within {settings.upload_seconds:.0f} s; an operator can "
             "raise STROP_UPLOAD_SECONDS"
         ) from None
+    await audit(caller, "file.upload", record.id, bytes=record.bytes, purpose=purpose)
     return FileObject.of(record)
 
 
 @router.get("", summary="List files")
 async def list_files(
     files: FilesParam,
+    caller: Reader,
     purpose: Annotated[Purpose | None, Query(description="Only files for this purpose.")] = None,
     order: Annotated[Order, Query(description="By age, `desc` is newest first.")] = "desc",
     after: Annotated[str | None, Query(description="Only files behind the one of this id.")] = None,
@@ -159,14 +173,14 @@ async def list_files(
 ) -> FilePage:
     """The files that were uploaded and not deleted."""
     return FilePage.of(
-        *await files.list(_TENANT, purpose=purpose, order=order, after=after, limit=limit)
+        *await files.list(caller.tenant, purpose=purpose, order=order, after=after, limit=limit)
     )
 
 
 @router.get("/{file_id}", summary="Retrieve a file")
-async def get_file(file_id: str, files: FilesParam) -> FileObject:
+async def get_file(file_id: str, files: FilesParam, caller: Reader) -> FileObject:
     """What is known of the file."""
-    return FileObject.of(await files.get(file_id, _TENANT))
+    return FileObject.of(await files.get(file_id, caller.tenant))
 
 
 @router.get(
@@ -182,9 +196,9 @@ async def get_file(file_id: str, files: FilesParam) -> FileObject:
         }
     },
 )
-async def get_content(file_id: str, files: FilesParam) -> StreamingResponse:
+async def get_content(file_id: str, files: FilesParam, caller: Reader) -> StreamingResponse:
     """The bytes of the file, whatever its status."""
-    record, content = await files.content(file_id, _TENANT)
+    record, content = await files.content(file_id, caller.tenant)
     return StreamingResponse(
         content,
         media_type="application/octet-stream",
@@ -197,15 +211,18 @@ async def get_content(file_id: str, files: FilesParam) -> StreamingResponse:
 
 
 @router.delete("/{file_id}", summary="Delete a file")
-async def delete_file(file_id: str, files: FilesParam, store: StoreParam) -> FileDeleted:
+async def delete_file(
+    file_id: str, files: FilesParam, store: StoreParam, caller: Writer, audit: AuditParam
+) -> FileDeleted:
     """Remove the file; refused while a job that has not ended reads it."""
-    await files.get(file_id, _TENANT)
+    await files.get(file_id, caller.tenant)
     reader = await _reader_of(file_id, store)
     if reader is not None:
         raise FileInUse(
             f"job {reader} reads {file_id} and has not ended: cancel it, or wait for its end"
         )
-    await files.delete(file_id, _TENANT)
+    await files.delete(file_id, caller.tenant)
+    await audit(caller, "file.delete", file_id)
     return FileDeleted(id=file_id)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.api.auth import StoreParam
+from services.api.audited import changes_nothing
+from services.api.auth import StoreParam, allowed
 from services.api.judging import Judging
 from services.errors import InvalidRequest, Problem
 from verifiers.judge import MAX_COMPLETION
@@ -16,7 +17,11 @@ from verifiers.openai_graders import check_grader, name_of, spec_of, type_of
 from verifiers.spec import AnySpec, MultiSpec, SpecError
 from verifiers.verdict import Status, Verdict
 
-router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["Graders"])
+router = APIRouter(
+    prefix="/v1/fine_tuning/alpha/graders",
+    tags=["Graders"],
+    dependencies=[Depends(allowed("verify")), Depends(changes_nothing)],
+)
 
 _log = logging.getLogger(__name__)
 

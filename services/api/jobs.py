@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
 from services.api.admission import admitted
-from services.api.auth import StoreParam
+from services.api.audited import AuditParam
+from services.api.auth import StoreParam, allowed
 from services.api.events import server_sent
 from services.api.models import CreateJob, EventPage, JobObject, JobPage
+from services.callers import Caller
 from services.errors import IllegalTransition, InvalidRequest, Problem
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning jobs"])
 
 KEEPALIVE_SECONDS = 15.0
+
+Reader = Annotated[Caller, Depends(allowed("jobs:read"))]
+Writer = Annotated[Caller, Depends(allowed("jobs:write"))]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items in a page.")]
 EventId = Annotated[
@@ -25,17 +30,20 @@ EventId = Annotated[
 
 
 @router.post("", summary="Queue a job")
-async def create_job(body: CreateJob, store: StoreParam) -> JobObject:
+async def create_job(
+    body: CreateJob, store: StoreParam, caller: Writer, audit: AuditParam
+) -> JobObject:
     """Check the job, its task files and its model, and queue it."""
     spec = await admitted(body)
-    return JobObject.of(
-        await store.create_job(spec.model_dump(mode="json"), metadata=body.metadata)
-    )
+    job = await store.create_job(spec.model_dump(mode="json"), metadata=body.metadata)
+    await audit(caller, "job.create", job.id)
+    return JobObject.of(job)
 
 
 @router.get("", summary="List jobs")
 async def list_jobs(
     store: StoreParam,
+    caller: Reader,
     after: Annotated[str | None, Query(description="Only jobs behind the one of this id.")] = None,
     limit: Limit = 20,
 ) -> JobPage:
@@ -44,17 +52,20 @@ async def list_jobs(
 
 
 @router.get("/{job_id}", summary="Retrieve a job")
-async def get_job(job_id: str, store: StoreParam) -> JobObject:
+async def get_job(job_id: str, store: StoreParam, caller: Reader) -> JobObject:
     """The job as it stands."""
     return JobObject.of(await store.get_job(job_id))
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")
-async def cancel_job(job_id: str, store: StoreParam) -> JobObject:
+async def cancel_job(
+    job_id: str, store: StoreParam, caller: Writer, audit: AuditParam
+) -> JobObject:
     """End a queued job, ask a running one to stop; cancelling twice is the same as once."""
     job = await store.request_cancel(job_id)
     if job.status in ("succeeded", "failed"):
         raise IllegalTransition(f"job {job_id} is {job.status} and cannot be cancelled any more")
+    await audit(caller, "job.cancel", job_id)
     return JobObject.of(job)
 
 
@@ -67,6 +78,7 @@ async def cancel_job(job_id: str, store: StoreParam) -> JobObject:
 async def list_events(
     job_id: str,
     store: StoreParam,
+    caller: Reader,
     request: Request,
     after: EventId = None,
     limit: Limit = 20,

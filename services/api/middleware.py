@@ -1,16 +1,46 @@
-"""What happens to every request before a route sees it: a bound on the body, a measurement."""
+"""What happens to every request before a route sees it: an id, a bound on the body, a measurement."""
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 from collections.abc import Set
 
 from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.errors import strop_error_response
 from services.errors import TooLarge
 from services.metrics import HttpMetrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+class Identified:
+    """Gives every request an id, the caller's own `X-Request-Id` if it fits, and answers with it.
+
+    It is in `request.state.request_id`, in the log and in the audit log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, identified)
 
 
 class BodyLimit:

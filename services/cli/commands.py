@@ -5,7 +5,6 @@ With `--json` a command prints one JSON object a line and nothing else on standa
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,6 @@ from rich.table import Table
 from services.cli.client import Client
 from services.cli.follow import follow, step_line
 from services.config import JobSpec, load_job
-from services.errors import BadSettings
 from services.settings import load_settings
 
 if TYPE_CHECKING:
@@ -35,8 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-keys = typer.Typer(help="API keys.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.YAML", help="The job file.")]
@@ -198,37 +194,6 @@ def config(
         _print_json(spec)
     else:
         print(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True), end="")
-
-
-@keys.command("create")
-def create_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for people to read.")],
-    as_json: AsJson = False,
-) -> None:
-    """Create an API key and print it, once. Needs the store itself, not the API."""
-    from services.redis_server import running_url
-    from services.store import Store
-
-    settings = load_settings()
-    own = settings.redis_url is None
-    url = running_url(settings.valkey_folder) if own else settings.store_url
-    if url is None:
-        raise BadSettings(
-            f"no store: set STROP_REDIS_URL, or run `strop up` on the data folder {settings.home}"
-        )
-
-    async def create() -> str:
-        store = await Store.open(url)
-        try:
-            return await store.create_key(name)
-        finally:
-            await store.close()
-
-    token = asyncio.run(create())
-    if as_json:
-        _print_json({"name": name, "api_key": token})
-    else:
-        print(token)
 
 
 def _follow(client: Client, job_id: str, as_json: bool) -> None:

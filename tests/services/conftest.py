@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 import redis
 
+from services.key_store import KeyStore
 from services.processes import spawn, stop
 from services.redis_server import EmbeddedValkey
 from services.store import Store
@@ -86,7 +87,9 @@ def api_process(
 
 @pytest_asyncio.fixture
 async def api(api_process: str, store: Store) -> Api:
-    return Api(api_process, await store.create_key("test"), store)
+    keys = KeyStore(store.link)
+    admin = await keys.create("test", scopes=["admin"])
+    return Api(api_process, admin.token, store, keys)
 
 
 @pytest.fixture

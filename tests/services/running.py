@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from services.callers import Scope
+from services.key_store import KeyStore
 from services.store import Store
 
 
@@ -16,6 +18,11 @@ class Api:
     url: str
     key: str
     store: Store
+    keys: KeyStore
+
+    async def key_of(self, *scopes: Scope, tenant: str = "default") -> str:
+        """The token of a new key with these scopes."""
+        return (await self.keys.create("test", tenant=tenant, scopes=scopes)).token
 
     def client(self, *, key: str | None = None) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.key if key is None else key}"}

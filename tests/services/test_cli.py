@@ -215,7 +215,7 @@ async def test_a_key_made_on_the_command_line_opens_the_api(
     made = json.loads((await operator("keys", "create", "bob", "--json")).stdout)
     user = Strop(STROP_URL=api.url, STROP_API_KEY=made["api_key"])
     assert (await user("jobs", "--json")).stdout == ""
-    key = await api.store.check_key(made["api_key"])
+    key = await api.keys.check(made["api_key"])
     assert key is not None
     assert key.name == "bob"
     nowhere = Strop(STROP_HOME=str(tmp_path))
