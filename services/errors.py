@@ -150,6 +150,12 @@ class VerifiersUnavailable(StropError):
     code = "verifiers_unavailable"
 
 
+class DryRunUnavailable(StropError):
+    """Nothing can be looked at before it runs, at this moment."""
+
+    code = "dry_run_unavailable"
+
+
 class CannotStart(StropError):
     """A process of the local service cannot be started."""
 

@@ -13,9 +13,10 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.api import errors, files, graders, jobs
+from services.api import errors, files, graders, job_logs, jobs
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
+from services.api.dry_runs import DryRuns
 from services.api.errors import ProblemBody
 from services.api.judging import Judging
 from services.api.middleware import BodyLimit, Identified, Measured
@@ -51,7 +52,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
         app.state.judging = Judging(settings.verify_workers, settings.databases)
+        app.state.dry_runs = DryRuns()
         yield
+        await app.state.dry_runs.close()
         await app.state.judging.close()
         if store is None:
             await app.state.store.close()
@@ -75,7 +78,13 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
-    for router in (jobs.router, files.router, graders.router, _service(app, http_metrics)):
+    for router in (
+        jobs.router,
+        job_logs.router,
+        files.router,
+        graders.router,
+        _service(app, http_metrics),
+    ):
         app.include_router(router, dependencies=[Depends(authenticated)])
     return app
 

@@ -38,6 +38,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StorageFull: 507,
     errors.StoreUnavailable: 503,
     errors.VerifiersUnavailable: 503,
+    errors.DryRunUnavailable: 503,
 }
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BaseModel
 
 from services.api.models import EventObject
 from services.errors import StropError
@@ -20,9 +21,12 @@ _log = logging.getLogger(__name__)
 
 
 async def server_sent(
-    events: AsyncIterator[Event], *, keepalive_seconds: float
+    events: AsyncIterator[Event],
+    shown: Callable[[Event], BaseModel] = EventObject.of,
+    *,
+    keepalive_seconds: float,
 ) -> AsyncIterator[bytes]:
-    """The events on the wire, with a comment whenever none came for `keepalive_seconds`."""
+    """The events as they are `shown`, with a comment whenever none came for so long."""
     waiting: asyncio.Future[Event] | None = None
     try:
         while True:
@@ -40,9 +44,7 @@ async def server_sent(
                 _log.warning("a stream of events ended early: %s", error)
                 return
             waiting = None
-            yield format_sse_event(
-                id=str(event.id), data_str=EventObject.of(event).model_dump_json()
-            )
+            yield format_sse_event(id=str(event.id), data_str=shown(event).model_dump_json())
     finally:
         if waiting is not None:
             waiting.cancel()
