@@ -84,6 +84,12 @@ class PreconditionFailed(StropError):
     code = "precondition_failed"
 
 
+class Fenced(StropError):
+    """A runner's claim on its job is over: somebody else holds the job, or nobody."""
+
+    code = "claim_lost"
+
+
 class Unauthorized(StropError):
     """The API key is missing or not known."""
 
@@ -154,6 +160,12 @@ class DryRunUnavailable(StropError):
     """Nothing can be looked at before it runs, at this moment."""
 
     code = "dry_run_unavailable"
+
+
+class ModelUnavailable(StropError):
+    """The model is there and cannot answer at this moment."""
+
+    code = "model_unavailable"
 
 
 class CannotStart(StropError):

@@ -67,9 +67,10 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
 
 async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:
     """Whatever is wrong with what the spec names becomes a problem."""
-    _check_model(wish, "model.path", spec.model.path)
+    wish.problems += model_problems(wish.field("model.path"), spec.model.path)
     if isinstance(spec.algorithm, Opd):
-        _check_model(wish, "algorithm.teacher.path", spec.algorithm.teacher.path)
+        field = wish.field("algorithm.teacher.path")
+        wish.problems += model_problems(field, spec.algorithm.teacher.path)
     shown, library = spec.privileged or _NOTHING, None
     try:
         check_privileged(shown)
@@ -158,20 +159,22 @@ async def _library(shown: PrivilegedSpec) -> Library | None:
         ) from error
 
 
-def _check_model(wish: Wish, field: str, name: str) -> None:
+def model_problems(field: str, name: str) -> list[Problem]:
+    """What is wrong with the name of a model to train or to serve."""
     folder = Path(name)
-    if name == DEMO or (not folder.is_absolute() and _HUB_ID.fullmatch(name)):
-        return
-    if not folder.is_absolute():
-        told = (
+    if folder.is_absolute():
+        if (folder / "config.json").is_file():
+            return []
+        return [Problem(field, f"{name} is not a folder with a model's config.json")]
+    if name == DEMO or _HUB_ID.fullmatch(name):
+        return []
+    return [
+        Problem(
+            field,
             f"unknown model {name!r}: give the absolute path of a folder with config.json, a "
-            f"Hugging Face id such as org/name, or {DEMO}"
+            f"Hugging Face id such as org/name, or {DEMO}",
         )
-    elif (folder / "config.json").is_file():
-        return
-    else:
-        told = f"{name} is not a folder with a model's config.json"
-    wish.problems.append(Problem(wish.field(field), told))
+    ]
 
 
 def _refuse(wish: Wish) -> None:

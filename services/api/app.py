@@ -13,18 +13,20 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.api import errors, files, graders, job_logs, jobs
+from services.api import errors, files, graders, inference, job_logs, jobs, model_routes
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.dry_runs import DryRuns
 from services.api.errors import ProblemBody
 from services.api.judging import Judging
 from services.api.middleware import BodyLimit, Identified, Measured
+from services.api.model_servers import ModelServers
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.files import FileStore
 from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
+from services.served_models import ServedModels
 from services.settings import Settings, load_settings
 from services.store import Store
 from services.verdict_counts import VerifierMetrics
@@ -53,7 +55,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         await app.state.files.sweep()
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         app.state.dry_runs = DryRuns()
+        app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
+        await app.state.model_servers.close()
         await app.state.dry_runs.close()
         await app.state.judging.close()
         if store is None:
@@ -82,6 +86,8 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         jobs.router,
         job_logs.router,
         files.router,
+        model_routes.router,
+        inference.router,
         graders.router,
         _service(app, http_metrics),
     ):
