@@ -120,6 +120,12 @@ class QuotaExceeded(TooMuch):
     code = "quota_exceeded"
 
 
+class MalformedBody(StropError):
+    """The request's body is not what its type says."""
+
+    code = "malformed_body"
+
+
 class TooLarge(StropError):
     """The request is larger than the service accepts."""
 
