@@ -41,7 +41,7 @@ class Admitted:
     """A job that may be queued.
 
     `asked` is what is kept of the request: its method, the names of files by where they lie
-    (`files`), and in `notes` what was put into other words.
+    (`files`), passes over the tasks (`epochs`), and in `notes` what was put into other words.
     """
 
     spec: JobSpec
@@ -62,7 +62,7 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
         spec = _validated(wish, {**wish.data, **more})
     await _check(wish, spec, tasks)
     _refuse(wish)
-    return Admitted(spec, {**asked, "notes": wish.notes})
+    return Admitted(spec, {**asked, "epochs": wish.epochs, "notes": wish.notes})
 
 
 async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:

@@ -115,10 +115,10 @@ def settings(given: Hyperparameters) -> Iterator[Setting]:
         yield setting("eval_samples", "evaluation.samples", given.eval_samples, meaning)
 
 
-def shown(spec: Mapping[str, Any], n_epochs: object = None) -> dict[str, Any]:
+def shown(spec: Mapping[str, Any], n_epochs: int | None) -> dict[str, Any]:
     """A resolved spec in OpenAI's terms, with the epochs that were asked for, if any were."""
     return {
-        "n_epochs": n_epochs if isinstance(n_epochs, int) else None,
+        "n_epochs": n_epochs,
         "batch_size": spec["sampling"]["groups_per_step"],
         "learning_rate_multiplier": spec["optimizer"]["learning_rate"] / RATE,
     }

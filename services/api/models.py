@@ -78,8 +78,6 @@ class JobObject(BaseModel):
         asked = job.asked or {}
         spec = cast("dict[str, Any]", named(dict(job.spec), asked.get("files", {})))
         method: dict[str, Any] = asked.get("method", {"type": "strop", "strop": spec})
-        given: Any = method.get(method["type"])
-        epochs = (given or {}).get("hyperparameters", {}).get("n_epochs")
         return cls(
             id=job.id,
             status=job.status,
@@ -94,7 +92,7 @@ class JobObject(BaseModel):
             seed=spec["seed"],
             trained_tokens=job.trained_tokens,
             organization_id=job.tenant,
-            hyperparameters=shown(spec, epochs),
+            hyperparameters=shown(spec, asked.get("epochs")),
             method=method,
             user_provided_suffix=asked.get("suffix"),
             metadata=dict(job.metadata),
@@ -246,9 +244,7 @@ def paged(
 
 def _name(job: Job, step: int | None = None) -> str:
     spec = job.spec
-    names: Mapping[str, str] = (job.asked or {}).get("files", {})
-    base = spec["model"]["path"]
-    return model_name(names.get(base, base), spec["name"], job.id, step)
+    return model_name(spec["model"]["path"], spec["name"], job.id, step)
 
 
 def named(value: Any, names: Mapping[str, str]) -> Any:

@@ -34,6 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a l
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.YAML", help="The job file.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, ftjob-...")]
 
+
 @app.command()
 def up(as_json: AsJson = False) -> None:
     """Run the service on this machine, in the foreground, until Ctrl-C."""

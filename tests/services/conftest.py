@@ -56,7 +56,12 @@ def api_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iterator[str]:
+def api_process(
+    valkey: EmbeddedValkey,
+    databases: Path,
+    api_home: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
     """The url of an API process over the session's Valkey."""
     log = api_home / "log"
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -71,6 +76,7 @@ def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iter
                 "STROP_MAX_BODY_BYTES": "65536",
                 "STROP_MAX_UPLOAD_BYTES": "3000000",
                 "STROP_DATABASES": str(databases),
+                "STROP_DATA_ROOTS": str(tmp_path_factory.getbasetemp()),
             },
             pass_fds=[fd],
         )
