@@ -1,7 +1,7 @@
 """A process that looks at jobs before they run: tokens, memory, tasks as the models see them.
 
 `python -m services.dry_run` reads one request a line from standard input, `{"spec": {...},
-"preview": 3}`, and writes one line for each: what it found, or `{"refused": [...]}` with what
+"preview": 3}`, and writes one line for each: what it found, or `{"refused": "..."}` with what
 the job's own controller would say. It loads tokenizers, so it is kept warm by whoever asks;
 it ends with its input. Takes no accelerator and starts no actor.
 """
@@ -34,8 +34,10 @@ REFUSALS = (JobRefused, TaskFileError, PrivilegedError, LibraryError, PromptErro
 
 def look(spec: dict[str, Any], preview: int) -> dict[str, Any]:
     """Everything there is to say of a job before it runs, as plain data."""
-    from transformers import AutoTokenizer
-
+    try:
+        from transformers import AutoTokenizer
+    except ModuleNotFoundError:
+        return {"unavailable": "the API's machine has no tokenizers: install strop[engine] there"}
     job = JobSpec.model_validate(spec)
     try:
         ready = prepare(job, resolve_tokenizer)

@@ -32,7 +32,9 @@ from trainer.templates import PrivilegedError, check_privileged
 
 _READ_SECONDS = 120.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_LOCATED = (("tasks", "train"), ("tasks", "holdout"), ("privileged", "documents"))
+_LOCATED = (
+    ("tasks", "train"), ("tasks", "holdout"), ("privileged", "documents"), ("model", "path"),
+)  # fmt: skip
 _NOTHING = PrivilegedSpec(kind="none")
 
 
@@ -57,6 +59,7 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
     _refuse(wish)
     asked = {**body.asked(), "files": await _locate(wish, places, tenant)}
     spec = _validated(wish, wish.data)
+    _check_models(wish, spec)
     tasks = await _tasks(wish, "train", spec)
     if tasks and (more := decided(wish, tasks, spec)):
         spec = _validated(wish, {**wish.data, **more})
@@ -65,13 +68,20 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
     return Admitted(spec, {**asked, "epochs": wish.epochs, "notes": wish.notes})
 
 
-async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:
-    """Whatever is wrong with what the spec names becomes a problem."""
-    wish.problems += model_problems(wish.field("model.path"), spec.model.path)
+def _check_models(wish: Wish, spec: JobSpec) -> None:
+    """Models that nobody can load become problems."""
+    if not _is_bad(wish, "model.path"):
+        wish.problems += model_problems(wish.field("model.path"), spec.model.path)
     if isinstance(spec.algorithm, Opd):
         field = wish.field("algorithm.teacher.path")
         wish.problems += model_problems(field, spec.algorithm.teacher.path)
+
+
+async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:
+    """Whatever is wrong with the tasks, or with what their teacher sees, becomes a problem."""
     shown, library = spec.privileged or _NOTHING, None
+    if _is_bad(wish, "privileged.documents"):
+        shown = _NOTHING
     try:
         check_privileged(shown)
         library = await _library(shown)
@@ -81,17 +91,22 @@ async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:
     except LibraryError as error:
         wish.problems.append(Problem(wish.field("privileged.documents"), str(error)))
         shown = _NOTHING
-    allowed = folders(spec.tasks)
     train, holdout = spec.tasks.train, spec.tasks.holdout
-    found = unreachable(tasks, allowed, train) + unseeable(tasks, shown, library, train)
-    _tell(wish, "tasks.train", found)
-    if holdout is not None:
-        kept = await _tasks(wish, "holdout", spec)
-        _tell(wish, "tasks.holdout", unreachable(kept, allowed, holdout))
+    if tasks:
+        _tell(wish, "tasks.train", await asyncio.to_thread(_unready, spec, tasks, train))
+        found = await asyncio.to_thread(unseeable, tasks, shown, library, train)
+        _tell(wish, "tasks.train", found)
+    if holdout is not None and (kept := await _tasks(wish, "holdout", spec)):
+        _tell(wish, "tasks.holdout", await asyncio.to_thread(_unready, spec, kept, holdout))
+
+
+def _unready(spec: JobSpec, tasks: list[Task], file: str) -> list[TaskProblem]:
+    """What the tasks' verifiers lack."""
+    return unreachable(tasks, folders(spec.tasks), file)
 
 
 async def _locate(wish: Wish, places: Places, tenant: str) -> dict[str, str]:
-    """Put paths for the names of files; the names by their paths."""
+    """Put paths for the names of files and of trained models; the names by their paths."""
     names: dict[str, str] = {}
     for section, leaf in _LOCATED:
         held = wish.data.get(section)
@@ -102,7 +117,8 @@ async def _locate(wish: Wish, places: Places, tenant: str) -> dict[str, str]:
         if not isinstance(name, str):
             continue
         try:
-            path = str(await places.path(name, tenant))
+            find = places.model if section == "model" else places.path
+            path = str(await find(name, tenant))
         except Misplaced as error:
             wish.problems.append(Problem(wish.field(f"{section}.{leaf}"), str(error)))
         else:
@@ -127,7 +143,7 @@ async def _tasks(wish: Wish, which: Literal["train", "holdout"], spec: JobSpec) 
     """The tasks of one of the job's files; none, and problems, when it cannot be used."""
     name = spec.tasks.train if which == "train" else spec.tasks.holdout
     field = f"tasks.{which}"
-    if name is None or any(problem.field == wish.field(field) for problem in wish.problems):
+    if name is None or _is_bad(wish, field):
         return []
     try:
         async with asyncio.timeout(_READ_SECONDS):
@@ -138,6 +154,11 @@ async def _tasks(wish: Wish, which: Literal["train", "holdout"], spec: JobSpec) 
         told = f"{name} could not be read within {_READ_SECONDS:.0f} s"
         wish.problems.append(Problem(wish.field(field), told))
     return []
+
+
+def _is_bad(wish: Wish, field: str) -> bool:
+    """Whether something is known to be wrong with a field: it is not looked at then."""
+    return any(problem.field == wish.field(field) for problem in wish.problems)
 
 
 def _tell(wish: Wish, field: str, found: list[TaskProblem] | tuple[TaskProblem, ...]) -> None:

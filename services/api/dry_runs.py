@@ -54,6 +54,8 @@ class DryRuns:
             found = await self._asked({"spec": spec.model_dump(mode="json"), "preview": preview})
         finally:
             self._turn.release()
+        if "unavailable" in found:
+            raise DryRunUnavailable(str(found["unavailable"]))
         if "refused" in found:
             raise InvalidRequest([Problem("method", str(found["refused"]))])
         return found

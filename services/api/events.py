@@ -10,12 +10,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from services.api.models import EventObject
 from services.errors import StropError
 from services.jobs import Event
+
+KEEPALIVE = b": still here\n"
+"""A comment without the blank line that ends an event: OpenAI's client takes that line for an
+event without data, once it has seen an `id:`."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ async def server_sent(
             waiting = waiting or asyncio.ensure_future(anext(events))
             await asyncio.wait({waiting}, timeout=keepalive_seconds)
             if not waiting.done():
-                yield KEEPALIVE_COMMENT
+                yield KEEPALIVE
                 continue
             try:
                 event = waiting.result()

@@ -16,6 +16,7 @@ from services.api.conditional import IfMatch, IfMatchParam, represented
 from services.api.dry_run_report import DryRun, report
 from services.api.dry_runs import DryRuns
 from services.api.job_requests import MAX_PREVIEW, ChangeJob, CreateJob, RetryJob
+from services.api.model_catalog import ModelCatalog
 from services.api.models import JobObject, JobPage, paged
 from services.api.once import OnceParam
 from services.api.places import Places
@@ -52,8 +53,14 @@ _DEEP = {
 
 
 def _places(request: Request) -> Places:
-    settings: Settings = request.app.state.settings
-    return Places(request.app.state.files, settings.data_roots or (), settings.home)
+    state = request.app.state
+    settings: Settings = state.settings
+    catalog = ModelCatalog(state.store, settings.jobs_folder)
+
+    async def folder_of(name: str, tenant: str) -> str:
+        return (await catalog.find(name, tenant)).path
+
+    return Places(state.files, settings.data_roots or (), settings.home, folder_of)
 
 
 def _dry_runs(request: Request) -> DryRuns:

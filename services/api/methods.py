@@ -74,7 +74,7 @@ class Method(BaseModel):
         },
     )
 
-    type: Word | Literal["reinforcement", "strop", "supervised", "dpo"] = Field(
+    type: Literal[Word, "reinforcement", "strop", "supervised", "dpo"] = Field(
         description="The kind of training. `supervised` and `dpo` are known and refused."
     )
     strop: _Object | None = Field(

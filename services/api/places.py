@@ -1,4 +1,4 @@
-"""Where what a request names lies on this machine: uploaded files, the operator's folders.
+"""Where what a request names lies here: uploaded files, the operator's folders, trained models.
 
 In: a name out of a request and the tenant that asks. Out: a path, or `Misplaced`, which says
 what may be named. The data folder itself is never reached by path: it holds every tenant's
@@ -8,13 +8,16 @@ files, and keys. Does not look into files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from services.errors import InvalidRequest, NotFound
 from services.files import FileStore
+from services.model_names import PREFIX as MODEL_PREFIX
 
 FILE_PREFIX = "file-"
+
+FindModel = Callable[[str, str], Awaitable[str]]
 
 
 class Misplaced(ValueError):
@@ -24,9 +27,15 @@ class Misplaced(ValueError):
 class Places:
     """The files that jobs of this service may name."""
 
-    def __init__(self, files: FileStore, roots: Sequence[Path], home: Path) -> None:
-        """`roots` are the folders that the operator opens to paths; `home` is never among them."""
+    def __init__(
+        self, files: FileStore, roots: Sequence[Path], home: Path, find_model: FindModel
+    ) -> None:
+        """`roots` are the folders that the operator opens to paths; `home` is never among them.
+
+        `find_model` gives the folder of a trained model of a tenant, or raises NotFound.
+        """
         self._files = files
+        self._find_model = find_model
         self._roots = [root.resolve() for root in roots]
         self._home = home.resolve()
 
@@ -51,6 +60,15 @@ class Places:
                 "/v1/files, or let an operator add its folder to STROP_DATA_ROOTS"
             )
         return path
+
+    async def model(self, name: str, tenant: str) -> str:
+        """The name of a model as jobs know it: the folder of a trained one. Raises Misplaced."""
+        if not name.startswith(MODEL_PREFIX):
+            return name
+        try:
+            return await self._find_model(name, tenant)
+        except NotFound as error:
+            raise Misplaced(str(error)) from None
 
     def _open(self, path: Path) -> bool:
         if path.is_relative_to(self._home):

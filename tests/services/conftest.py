@@ -56,12 +56,7 @@ def api_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def api_process(
-    valkey: EmbeddedValkey,
-    databases: Path,
-    api_home: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
+def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iterator[str]:
     """The url of an API process over the session's Valkey."""
     log = api_home / "log"
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -76,7 +71,7 @@ def api_process(
                 "STROP_MAX_BODY_BYTES": "65536",
                 "STROP_MAX_UPLOAD_BYTES": "3000000",
                 "STROP_DATABASES": str(databases),
-                "STROP_DATA_ROOTS": str(tmp_path_factory.getbasetemp()),
+                "STROP_DATA_ROOTS": "/",
             },
             pass_fds=[fd],
         )
