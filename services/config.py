@@ -315,13 +315,13 @@ class JobSpec(Spec):
         )
 
     def syncs_teacher(self, version: int) -> bool:
-        """Whether policy `version` is also sent to the teacher."""
+        """Whether policy `version` is also sent to the teacher; it began with version 0."""
         if not isinstance(self.algorithm, SelfTaught):
             return False
         weights = self.algorithm.teacher
         if isinstance(weights, Synced):
             return version % weights.synced == 0
-        return weights != "frozen" or version == 0
+        return weights != "frozen"
 
 
 class ConfigError(ValueError):

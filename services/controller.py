@@ -18,11 +18,12 @@ from ray.exceptions import RayTaskError
 from services.config import JobSpec
 from services.jobs import JobError, Outcome, Request
 from services.journal import StoreJournal
-from services.pipeline import abandon, train
+from services.pipeline import Start, abandon, train
 from services.preparation import prepare
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
+from trainer.checkpoint import Checkpoint, newest
 
 REQUEST_POLL_SECONDS = 1.0
 BEAT_SECONDS = 5.0
@@ -94,11 +95,13 @@ class JobController:
         return request
 
     async def _train(self, job: JobSpec, journal: StoreJournal, store: Store) -> dict[str, Any]:
+        await journal.recall()
         await journal.phase("start", 0)
         ready = await asyncio.to_thread(prepare, job)
         for note in ready.notes:
             await journal.note(note, level="warn")
         write_job(self._folder / "traces", job.model_dump(mode="json"))
+        saved = await self._newest_checkpoint(journal)
         tiers = RayTiers(
             job,
             ready.model_path,
@@ -108,17 +111,34 @@ class JobController:
             tell_verifiers=store.tell_verifiers,
         )
         try:
-            await tiers.start()
-            model = await train(job, tiers, ready.tasks, ready.holdout, journal)
+            await tiers.start(saved)
+            start = _start(saved, journal)
+            ended = await train(job, tiers, ready.tasks, ready.holdout, journal, start)
             await journal.phase("finish", job.steps)
         finally:
             await tiers.stop()
         return {
-            "model": model,
+            "model": ended.folder,
             "base_model": str(ready.model_path),
             "traces": str(self._folder / "traces"),
             "gain": journal.gain(),
         }
+
+    async def _newest_checkpoint(self, journal: StoreJournal) -> Checkpoint | None:
+        """The checkpoint to continue from; those that are damaged are told of."""
+        found = await asyncio.to_thread(newest, self._folder / "checkpoints")
+        for problem in found.damaged:
+            await journal.note(f"a checkpoint is damaged and set aside: {problem}", level="warn")
+        if found.checkpoint is not None:
+            await journal.note(f"continuing from the checkpoint of step {found.checkpoint.step}")
+        return found.checkpoint
+
+
+def _start(saved: Checkpoint | None, journal: StoreJournal) -> Start:
+    if saved is None:
+        return Start(evaluated=journal.has_evaluated(0))
+    evaluated = journal.has_evaluated(saved.step)
+    return Start(saved.step, saved.cursor["tasks"], str(saved.model), evaluated)
 
 
 def describe(error: BaseException) -> JobError:

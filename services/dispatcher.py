@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 
+from services.audit import AuditLog
 from services.cluster import controller_launch
 from services.errors import StoreUnavailable, StropError
 from services.held_job import HeldJob, Launch, Patience
@@ -26,6 +27,8 @@ from services.serving import ServingLoop
 from services.settings import Settings, load_settings
 from services.store import Store
 from services.store.claims import LEASE_SECONDS
+from services.webhook_delivery import WebhookDeliveries
+from services.webhooks import Webhooks
 
 _log = logging.getLogger("strop.dispatcher")
 
@@ -140,8 +143,12 @@ async def _main(settings: Settings) -> None:
             patience=Patience(stop_s=STOP_SECONDS),
         )
         serving = ServingLoop(ServedModels(store.link), settings, dispatcher.worker_id)
+        webhooks = WebhookDeliveries(
+            Webhooks(store.link), AuditLog(store.link, settings.audit_max_records)
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(serving.run(stop))
+            tasks.create_task(webhooks.run(stop))
             tasks.create_task(dispatcher.run(stop))
     finally:
         await store.close()

@@ -32,9 +32,27 @@ class StoreJournal:
         self._job_id = job_id
         self._job = job
         self._token = token
-        self._started: float | None = None
-        self._correct: dict[int, list[float | None]] = {}
+        self._started: tuple[float, int] | None = None  # when the first step of this run began
+        self._correct: dict[int, Sequence[float | None]] = {}
         self._leaking = False
+
+    async def recall(self) -> None:
+        """Know what was told before: the events of earlier runs of the job."""
+        last = 0
+        while page := await self._store.events(self._job_id, after=last):
+            for event in page:
+                self._remember(event.data)
+            last = page[-1].id
+
+    def _remember(self, data: Mapping[str, Any]) -> None:
+        if data.get("kind") == "evaluation":
+            self._correct[data["step"]] = data["correct"]
+        elif data.get("kind") == "step":
+            self._leaking = data.get("leak_rise", 0.0) > self._job.leakage.alarm
+
+    def has_evaluated(self, step: int) -> bool:
+        """Whether the policy after `step` steps was evaluated."""
+        return step in self._correct
 
     async def note(
         self, message: str, level: EventLevel = "info", *, key: str | None = None
@@ -73,9 +91,8 @@ class StoreJournal:
         seconds: Mapping[str, float],
     ) -> None:
         """A step is done: reward, learning and cost in one event."""
-        self._started = self._started or monotonic() - sum(seconds.values()) - sum(
-            sampled.seconds.values()
-        )
+        took = sum(seconds.values()) + sum(sampled.seconds.values())
+        began, first = self._started = self._started or (monotonic() - took, step)
         done, steps = step + 1, self._job.steps
         tokens = sum(group.rolled.tokens for group in sampled.groups)
         completions = sum(len(group.scores) for group in sampled.groups)
@@ -105,7 +122,7 @@ class StoreJournal:
             / max(1, len(sampled.groups)),
             "refilled_groups": sampled.refilled,
             "dropped_stale": sampled.dropped,
-            "seconds_left": (monotonic() - self._started) / done * (steps - done),
+            "seconds_left": (monotonic() - began) / (done - first) * (steps - done),
         }
         await self._append(
             f"step {done}/{steps}: reward {reward:.3f}", data, f"step:{done}", type="metrics"
@@ -130,6 +147,7 @@ class StoreJournal:
         data = {
             "kind": "evaluation",
             "step": step,
+            "correct": self._correct[step],  # by task: what a run that resumes compares with
             **_accuracy(judged),
             "by_verifier": {
                 kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()
@@ -144,6 +162,12 @@ class StoreJournal:
             f"checkpoint of step {step}: {path}",
             {"kind": "checkpoint", "step": step, "path": path},
             f"checkpoint:{step}",
+        )
+
+    async def not_saved(self, step: int, reason: str) -> None:
+        """The disk refused a checkpoint."""
+        await self.note(
+            f"{reason}; the checkpoint before it stays, and this one is tried again", level="warn"
         )
 
     def gain(self) -> Difference | None:

@@ -1,13 +1,14 @@
 """The trainer tier: what each worker of the learner group does when it is told to.
 
 In: references to judged groups and their evidence. Out: metrics, weight publications,
-checkpoints and the traces of every step. Credit is assigned in the learner; nothing here
-decides what a token is worth.
+checkpoints and the traces of every step. The weights of a teacher that is the policy itself
+are made and kept here, beside the policy's: a teacher that dies takes nothing along. Credit is
+assigned in the learner; nothing here decides what a token is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from services.trace_batch import trace_of
 from services.traces import write_step
-from services.weights import Entry, Manifest, checksum, pack
+from services.weights import Entry, Manifest, Publication, checksum, pack, unpack_verified
 from trainer.adamw import LearningError
-from trainer.algorithm_spec import AlgorithmSpec, Rlsd
+from trainer.algorithm_spec import AlgorithmSpec, Ema, Rlsd
 from trainer.batch import BatchError, learnable
+from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.ema import WeightAverage
 from trainer.evidence import Evidence, taught_batch
 from trainer.leakage import LeakWatch
 from trainer.learner import Learner
@@ -33,6 +37,9 @@ from trainer.rewards import judged_group
 from trainer.scorer import Scorer
 from trainer.spans import span_mask
 from trainer.spec import OptimizerSpec
+
+_TEACHER = "teacher."
+"""Before the names of a teacher's weights in a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,9 @@ class LearnerWorker:
             max_tokens=options.max_tokens,
         )
         self._leaks = LeakWatch(Path(options.trace_folder) / "leakage.json", options.leak_patterns)
+        teacher = getattr(options.algorithm, "teacher", None)
+        self._average = WeightAverage(teacher.ema) if isinstance(teacher, Ema) else None
+        self._lesson: Publication | None = None
         # The canary is read at temperature 1, as an engine reports its prompt log-probs.
         self._canary = Scorer(
             self._learner.policy,
@@ -161,33 +171,89 @@ class LearnerWorker:
         )
         return np.split(flat, np.cumsum([len(c) for c in completions])[:-1])
 
-    def publish(self, version: int) -> tuple[Manifest, list[Any]] | None:
-        """Put the weights into the object store; rank 0 answers with manifest and references."""
+    def publish(
+        self, version: int, *, to_teacher: bool
+    ) -> tuple[Publication, Publication | None] | None:
+        """Put the weights into the object store; rank 0 answers.
+
+        The policy's, and those that its teacher has from now on: with `to_teacher` this version
+        or, for an averaged teacher, the average that takes it in. None for a teacher whose
+        weights are not the policy's.
+        """
         if not self._first:
             return None
-        entries: list[Entry] = []
-        checksums: list[int] = []
-        references: list[Any] = []
-        for placed, bucket in pack(self._learner.weights()):
-            entries += placed
-            checksums.append(checksum(bucket))
-            references.append(ray.put(bucket))
         canary = self._options.canary_ids
-        logprobs = self._canary.logprobs_of(canary)
-        manifest = Manifest(
-            version, tuple(entries), tuple(checksums), canary, tuple(float(x) for x in logprobs)
-        )
-        return manifest, references
+        logprobs = tuple(float(x) for x in self._canary.logprobs_of(canary))
+        policy = _publication(version, self._learner.weights(), canary, logprobs)
+        if to_teacher and (self._lesson is None or self._lesson.version < version):
+            self._lesson = policy
+            if self._average is not None:
+                averaged = self._average.blend(self._learner.weights())
+                self._lesson = self._taught(version, averaged)
+        return policy, self._lesson
 
-    def save(self, step: int, cursor: Mapping[str, int]) -> str | None:
-        """Write a checkpoint; rank 0 answers with its model folder."""
-        saved = self._learner.save(
+    def _taught(self, version: int, weights: Iterable[tuple[str, Tensor]]) -> Publication:
+        dtype = self._learner.policy.dtype
+        return _publication(version, ((name, weight.to(dtype)) for name, weight in weights))
+
+    def save(self, step: int, cursor: Mapping[str, int]) -> tuple[str | None, str | None] | None:
+        """Write a checkpoint; rank 0 answers: its model folder, or why the disk refused it."""
+        if not self._first:
+            return None
+        try:
+            return str(self._saved(step, cursor).model), None
+        except CheckpointError as error:
+            return None, str(error)
+
+    def _saved(self, step: int, cursor: Mapping[str, int]) -> Checkpoint:
+        lesson, teacher = self._lesson, dict[str, Tensor]()
+        if self._average is not None:
+            teacher = self._average.state()
+        elif lesson is not None and lesson.version != step:
+            arrays: Iterator[NDArray[np.uint8]] = map(ray.get, lesson.buckets)
+            teacher = dict(unpack_verified(lesson.manifest, arrays))
+        return self._learner.save(
             self._options.checkpoint_folder,
             step=step,
-            cursor=dict(cursor),
+            cursor={"tasks": dict(cursor), "lesson": None if lesson is None else lesson.version},
             keep=self._options.checkpoints_kept,
+            beside={f"{_TEACHER}{name}": weight for name, weight in teacher.items()},
         )
-        return None if saved is None else str(saved.model)
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Continue from a checkpoint that `save` wrote. Raises CheckpointError."""
+        tensors = self._learner.resume(saved)
+        version: int | None = saved.cursor["lesson"]
+        if not self._first or version is None:
+            return
+        teacher = {
+            name.removeprefix(_TEACHER): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_TEACHER)
+        }
+        if self._average is not None:
+            self._average.restore(teacher)
+        self._lesson = self._taught(
+            version, teacher.items() if teacher else self._learner.weights()
+        )
 
     def close(self) -> None:
         """Nothing outlives the process."""
+
+
+def _publication(
+    version: int,
+    weights: Iterable[tuple[str, Tensor]],
+    canary: tuple[int, ...] = (),
+    logprobs: tuple[float, ...] = (),
+) -> Publication:
+    """Weights as they lie in the object store; they are gone when this process is."""
+    entries: list[Entry] = []
+    checksums: list[int] = []
+    references: list[Any] = []
+    for placed, bucket in pack(weights):
+        entries += placed
+        checksums.append(checksum(bucket))
+        references.append(ray.put(bucket))
+    manifest = Manifest(version, tuple(entries), tuple(checksums), canary, logprobs)
+    return Publication(manifest, tuple(references))

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+from services import saving
 from services.config import JobSpec
+from services.saving import Saver, due
 from trainer.dataset import TaskOrder
 from trainer.records import Task
 
@@ -61,7 +63,31 @@ class Sampled:
     cursor: Mapping[str, int]
 
 
-class Tiers(Protocol):
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run begins: behind `step` learned batches, which end at the data cursor `cursor`
+    (None: at the first task) and made the model in `folder`; and whether that was evaluated."""
+
+    step: int = 0
+    cursor: Mapping[str, int] | None = None
+    folder: str = ""
+    evaluated: bool = False
+
+
+BEGINNING = Start()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Where a run ended: `folder` holds the model of its newest checkpoint; `paused` says why it
+    stopped before the last step, if it did."""
+
+    step: int
+    folder: str
+    paused: str | None
+
+
+class Tiers(saving.Tiers, Protocol):
     """What the loop asks of the tiers."""
 
     async def generate(self, task: Task, count: int) -> Rolled: ...
@@ -71,13 +97,11 @@ class Tiers(Protocol):
         self, groups: Sequence[Judged], evidence: Any, step: int
     ) -> dict[str, float]: ...
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]: ...
-    async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str: ...
 
 
-class Journal(Protocol):
+class Journal(saving.Journal, Protocol):
     """Where the loop tells what it does."""
 
-    async def phase(self, name: str, step: int) -> None: ...
     async def sampled(self, step: int, sampled: Sampled) -> None: ...
     async def learned(
         self,
@@ -87,20 +111,29 @@ class Journal(Protocol):
         seconds: Mapping[str, float],
     ) -> None: ...
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None: ...
-    async def saved(self, step: int, path: str) -> None: ...
 
 
 async def train(
-    job: JobSpec, tiers: Tiers, tasks: Sequence[Task], holdout: Sequence[Task], journal: Journal
-) -> str:
-    """Run a job from its first step to its last; returns the folder of its last checkpoint.
+    job: JobSpec,
+    tiers: Tiers,
+    tasks: Sequence[Task],
+    holdout: Sequence[Task],
+    journal: Journal,
+    start: Start = BEGINNING,
+    pause: Callable[[], str | None] = lambda: None,
+) -> Ended:
+    """Run a job from `start` to its last step, or to the next one at which `pause` has a reason.
 
     `step` counts the batches that were learned before; the policy's version equals it. Batch
-    `step` may be sampled up to `max_staleness` versions earlier, while others are learned.
+    `step` may be sampled up to `max_staleness` versions earlier, while others are learned. A
+    run that starts from a checkpoint sees the tasks that the one before it would have seen.
     """
     order = TaskOrder(len(tasks), job.seed, job.tasks.shuffle)
+    if start.cursor is not None:
+        order.restore(start.cursor)
     ahead: deque[asyncio.Task[Sampled]] = deque()
-    folder = ""
+    saver = Saver(job, tiers, journal, start.folder)
+    done, why = start.step, None
 
     def sample_ahead(step: int) -> None:
         while len(ahead) <= min(job.sampling.max_staleness, job.steps - 1 - step):
@@ -110,11 +143,12 @@ async def train(
             batch = sample_batch(job, tiers, chosen, others, number, order.state())
             ahead.append(asyncio.create_task(batch))
 
-    await journal.phase("publish", 0)
-    await tiers.publish(0, to_teacher=job.syncs_teacher(0))
-    await evaluate(job, tiers, holdout, 0, journal)
+    await journal.phase("publish", done)
+    await tiers.publish(done, to_teacher=job.syncs_teacher(done))
+    if not start.evaluated and (done == 0 or due(done, job.evaluation.every, job.steps)):
+        await evaluate(job, tiers, holdout, done, journal)
     try:
-        for step in range(job.steps):
+        for step in range(start.step, job.steps):
             seconds: dict[str, float] = {}
             sample_ahead(step)
             await journal.phase("rollout", step)
@@ -130,15 +164,16 @@ async def train(
             await journal.learned(step, sampled, metrics, seconds)
 
             done = step + 1
-            if due(done, job.checkpoint.every, job.steps):
-                await journal.phase("checkpoint", done)
-                folder = await tiers.checkpoint(done, sampled.cursor)
-                await journal.saved(done, folder)
+            why = pause() if done < job.steps else None
+            last = done == job.steps or why is not None
+            await saver.after(done, sampled.cursor, last=last)
+            if why := why or saver.gave_up:
+                break
             if due(done, job.evaluation.every, job.steps):
                 await evaluate(job, tiers, holdout, done, journal)
     finally:
         await abandon(ahead)
-    return folder
+    return Ended(done, saver.folder, why)
 
 
 async def sample_batch(
@@ -201,11 +236,6 @@ async def evaluate(
     if holdout:
         await journal.phase("evaluate", step)
         await journal.evaluated(step, await side_by_side(sample(task) for task in holdout))
-
-
-def due(done: int, every: int, steps: int) -> bool:
-    """Whether something that happens every so many steps, and after the last, happens now."""
-    return done == steps or (bool(every) and done % every == 0)
 
 
 async def side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -20,12 +20,11 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from services.weights import Manifest, unpack_verified
-from trainer.algorithm_spec import AlgorithmSpec, Distillation, Ema, Rlsd
+from trainer.algorithm_spec import AlgorithmSpec, Distillation, Rlsd
 from trainer.algorithms import with_gradient
 from trainer.batch import learnable
 from trainer.contrast import chosen, counterparts
 from trainer.credit import marginal_logprobs
-from trainer.ema import WeightAverage
 from trainer.evidence import Evidence
 from trainer.policy import Dtype, Policy
 from trainer.privileged import TeacherView
@@ -113,22 +112,18 @@ class Teacher:
             self._view = TeacherView(
                 options.privileged, tokenizer, room=options.room, shorten=options.shorten
             )
-        weights = getattr(options.algorithm, "teacher", None)
-        self._average = WeightAverage(weights.ema) if isinstance(weights, Ema) else None
 
     def ready(self) -> None:
         """Answers once the model is loaded."""
 
     def load_weights(self, manifest: Manifest, buckets: Sequence[Any]) -> None:
-        """`take` a published policy version. Raises StaleWeights when it arrived damaged."""
+        """Have these weights from now on. Raises StaleWeights when they arrived damaged."""
         arrays: Iterator[NDArray[np.uint8]] = (ray.get(reference) for reference in buckets)  # type: ignore[misc]
         self.take(unpack_verified(manifest, arrays))
 
     def take(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Have these weights from now on, or take them into the average."""
-        self._scorer.load_weights(
-            weights if self._average is None else self._average.blend(weights)
-        )
+        """Have these weights from now on."""
+        self._scorer.load_weights(weights)
 
     def score(
         self, tasks: Sequence[Task], rollouts: Sequence[Any], verdicts: Sequence[Any]

@@ -21,11 +21,13 @@ from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, abandon, side_by_side
 from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
+from services.saving import NotSaved
 from services.shared_verifiers import SharedVerifiers, Tell
 from services.task_databases import folders
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
 from services.verifier_tier import PoolShape
+from trainer.checkpoint import Checkpoint
 from trainer.group import LearnerGroup, Placement
 from trainer.records import Task
 
@@ -91,6 +93,7 @@ class RayTiers:
         )
         self._group: LearnerGroup | None = None
         self._teachers: list[Any] = []
+        self._lesson: int | None = None  # version of the teachers' weights, once they have ours
         self._rollout = Replicas([], 1)
         tier = job.tiers.verifier
         self._verifiers = SharedVerifiers(
@@ -112,8 +115,8 @@ class RayTiers:
         """The rollout actors."""
         return self._rollout.actors
 
-    async def start(self) -> None:
-        """Place every actor and load every model, side by side."""
+    async def start(self, saved: Checkpoint | None = None) -> None:
+        """Place every actor and load every model, side by side; the learner from a checkpoint."""
         job, tiers = self._job, self._job.tiers
         self._group = LearnerGroup(
             LearnerWorker,
@@ -144,6 +147,8 @@ class RayTiers:
         await self._within(
             "start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s
         )
+        if saved is not None:
+            await self._trainers("resume", saved)
 
     def _actor(self, kind: type, tier: ModelTierSpec, *args: Any) -> Any:
         options: dict[str, Any] = {
@@ -249,25 +254,35 @@ class RayTiers:
         return (await self._trainers("score", list(prompts), list(completions)))[0]
 
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
-        """Bring the learner's weights to every engine, and to the teachers when they are due.
+        """Bring the learner's weights to every engine, and to the teachers those that are theirs.
 
         Returns the bytes of one copy and the widest canary gap of the engines (nats).
         """
-        manifest, buckets = (await self._trainers("publish", version))[0]
-        engines, teachers = self._rollout.actors, self._teachers if to_teacher else []
-        loads = [actor.load_weights.remote(manifest, buckets) for actor in (*engines, *teachers)]
+        policy, lesson = (await self._trainers("publish", version, to_teacher=to_teacher))[0]
+        engines = self._rollout.actors
+        loads = [actor.load_weights.remote(policy.manifest, policy.buckets) for actor in engines]
+        if lesson is not None and lesson.version != self._lesson:
+            loads += [
+                teacher.load_weights.remote(lesson.manifest, lesson.buckets)
+                for teacher in self._teachers
+            ]
+            self._lesson = lesson.version
         proofs = await self._within("publish", side_by_side(_one(load) for load in loads))
         gaps = [proof["canary_gap"] for proof in proofs[: len(engines)]]
-        return {"weight_bytes": float(manifest.nbytes), "canary_gap": max(gaps)}
+        return {"weight_bytes": float(policy.manifest.nbytes), "canary_gap": max(gaps)}
 
     async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
-        """Save the learner's state; the checkpoint's folder."""
-        return (await self._trainers("save", step, dict(cursor)))[0]
+        """Save the learner's state; the model folder inside. Raises NotSaved."""
+        saved, refused = (await self._trainers("save", step, dict(cursor)))[0]
+        if refused is not None:
+            raise NotSaved(refused)
+        return saved
 
-    async def _trainers(self, method: str, *args: Any) -> list[Any]:
+    async def _trainers(self, method: str, *args: Any, **options: Any) -> list[Any]:
         if self._group is None:
             raise TierFailed(f"the trainer tier was asked to {method} before it was started")
-        return await self._group.call(method, *args, timeout=self._job.deadlines.phase_s)
+        timeout = self._job.deadlines.phase_s
+        return await self._group.call(method, *args, timeout=timeout, **options)
 
     async def _within(self, phase: str, work: Awaitable[T], seconds: float | None = None) -> T:
         deadline = seconds or self._job.deadlines.phase_s

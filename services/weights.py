@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ class Manifest:
 
     `checksums` are the CRC-32 of each bucket. `canary_ids` is a short prompt and
     `canary_logprobs` float32[len - 1] the learner's own log-probs (temperature 1) of its
-    tokens after the first, under exactly these weights.
+    tokens after the first, under exactly these weights; both are empty in a publication for
+    teachers, whose arithmetic is the learner's own.
     """
 
     version: int
@@ -58,6 +60,19 @@ class Manifest:
         if checksum(bucket) != self.checksums[number]:
             raise StaleWeights(f"bucket {number} of policy version {self.version} arrived damaged")
         return [entry for entry in self.entries if entry.bucket == number]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A manifest, and references to its buckets in the object store."""
+
+    manifest: Manifest
+    buckets: tuple[Any, ...]
+
+    @property
+    def version(self) -> int:
+        """The policy version it was made of."""
+        return self.manifest.version
 
 
 def pack(

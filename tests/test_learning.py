@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
+import torch
 
 from services.config import JobSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.replay import replay
 from services.trace_batch import to_batch
 from services.traces import read_step, step_paths, write_job
+from services.weights import Publication, unpack_verified
 from tests.ray_cluster import local_ray
 from tests.tiny_model import make_tiny_model
 from trainer.adamw import LearningError
-from trainer.algorithm_spec import AlgorithmSpec, Opsd, Rlsd
+from trainer.algorithm_spec import AlgorithmSpec, Ema, Opsd, Rlsd, Synced
+from trainer.checkpoint import newest
 from trainer.evidence import Evidence
 from trainer.records import Rollout, Task
 from trainer.spec import OptimizerSpec
@@ -129,3 +134,87 @@ def test_a_batch_that_cannot_be_learned_stops_the_job_and_is_kept_for_replay(
     assert read_step(path).student_logprobs is None
     with pytest.raises(LearningError, match="gradient norm"):
         list(replay(tmp_path / "traces"))
+
+
+def weights_of(publication: Publication | None) -> dict[str, Any]:
+    assert publication is not None
+    arrays = map(ray.get, publication.buckets)
+    return dict(unpack_verified(publication.manifest, arrays))  # type: ignore[arg-type]
+
+
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def published(one: LearnerWorker, version: int, *, to_teacher: bool) -> tuple[Any, Any]:
+    both = one.publish(version, to_teacher=to_teacher)
+    assert both is not None
+    return weights_of(both[0]), weights_of(both[1])
+
+
+@pytest.mark.parametrize("teacher", [Synced(synced=2), Ema(ema=0.25), "live"])
+def test_a_learner_that_resumes_learns_on_and_has_the_teachers_weights(
+    tmp_path: Path, teacher: Any
+) -> None:
+    groups, evidence = references()
+    algorithm = Rlsd(teacher=teacher)
+    due = [not isinstance(teacher, Synced) or version % 2 == 0 for version in range(4)]
+
+    def learned(one: LearnerWorker, steps: range) -> tuple[Any, Any]:
+        published(one, steps.start, to_teacher=due[steps.start])
+        for step in steps:
+            one.learn(groups, [ray.put(evidence)], step)
+            one.publish(step + 1, to_teacher=due[step + 1])
+        return published(one, steps.stop, to_teacher=due[steps.stop])
+
+    first = worker(tmp_path, algorithm)
+    learned(first, range(1))
+    model = tmp_path / "checkpoints" / "step-00000001" / "model"
+    assert first.save(1, {"position": 2}) == (str(model), None)
+    policy, lesson = learned(first, range(1, 3))
+    found = newest(tmp_path / "checkpoints").checkpoint
+    assert found is not None
+    assert found.cursor["tasks"] == {"position": 2}
+
+    second = worker(tmp_path, algorithm)
+    second.resume(found)
+    again, taught = learned(second, range(1, 3))
+    assert equal(again, policy)
+    assert equal(taught, lesson)
+    assert equal(policy, lesson) == (teacher == "live"), "the others lag behind"
+
+
+def test_an_averaged_teachers_weights_take_in_each_version_by_its_share(tmp_path: Path) -> None:
+    groups, evidence = references()
+    one = worker(tmp_path, Rlsd(teacher=Ema(ema=0.25)))
+    start, lesson = published(one, 0, to_teacher=True)
+    assert equal(start, lesson)
+    one.learn(groups, [ray.put(evidence)], 0)
+    policy, lesson = published(one, 1, to_teacher=True)
+    assert not equal(start, policy)
+    for name, weight in lesson.items():
+        assert torch.allclose(weight, 0.75 * start[name] + 0.25 * policy[name], atol=1e-6)
+    assert equal(published(one, 1, to_teacher=True)[1], lesson), "no version is taken in twice"
+
+
+def test_a_full_disk_is_told_and_ends_no_learner(tmp_path: Path) -> None:
+    one = worker(tmp_path, Rlsd())
+    one.publish(0, to_teacher=True)
+    with full_disk():
+        saved = one.save(1, {"position": 2})
+        assert saved is not None
+        assert saved[0] is None
+        assert "cannot be written" in str(saved[1])
+    assert newest(tmp_path / "checkpoints").checkpoint is None
+    assert one.save(1, {"position": 2}) != saved
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows beyond a few bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,13 +2,14 @@
 behind the loop's own seam; the real ones are tested in test_tiers.py."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from services.config import JobSpec
-from services.pipeline import Judged, Rolled, Sampled, side_by_side, train
+from services.pipeline import BEGINNING, Ended, Judged, Rolled, Sampled, Start, side_by_side, train
+from services.saving import NotSaved
 from trainer.records import Task
 
 TASKS = [Task(f"t{n}", ({"role": "user", "content": "?"},), {"kind": "math"}) for n in range(5)]
@@ -17,7 +18,9 @@ TASKS = [Task(f"t{n}", ({"role": "user", "content": "?"},), {"kind": "math"}) fo
 class Bench:
     """Tiers and journal in memory: remembers what happened in which order."""
 
-    def __init__(self, stale_once: bool = False, flat: Sequence[str] = ()) -> None:
+    def __init__(
+        self, stale_once: bool = False, flat: Sequence[str] = (), disk_full_at: Sequence[int] = ()
+    ) -> None:
         self.version = -1
         self.log: list[tuple[Any, ...]] = []
         self.learned_batches: list[tuple[int, list[str], list[int]]] = []
@@ -25,6 +28,7 @@ class Bench:
         self.running = 0
         self._stale_once = stale_once
         self._flat = flat
+        self._disk_full_at = list(disk_full_at)
 
     async def generate(self, task: Task, count: int) -> Rolled:
         version, self.running = self.version, self.running + 1
@@ -59,6 +63,9 @@ class Bench:
         return {}
 
     async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
+        if step in self._disk_full_at:
+            self._disk_full_at.remove(step)
+            raise NotSaved("no space left")
         self.cursors.append(cursor)
         return f"checkpoint-{step}"
 
@@ -84,6 +91,9 @@ class Bench:
     async def saved(self, step: int, path: str) -> None:
         self.log.append(("saved", step, path))
 
+    async def not_saved(self, step: int, reason: str) -> None:
+        self.log.append(("not saved", step, reason))
+
 
 def job(**changes: Any) -> JobSpec:
     """A small job of 4 steps with 2 groups a step."""
@@ -99,8 +109,13 @@ def job(**changes: Any) -> JobSpec:
     return JobSpec.model_validate(data)
 
 
-def run(spec: JobSpec, bench: Bench) -> str:
-    return asyncio.run(train(spec, bench, TASKS, TASKS[:3], bench))
+def run(
+    spec: JobSpec,
+    bench: Bench,
+    start: Start = BEGINNING,
+    pause: Callable[[], str | None] = lambda: None,
+) -> Ended:
+    return asyncio.run(train(spec, bench, TASKS, TASKS[:3], bench, start, pause))
 
 
 def test_strictly_on_policy_samples_every_batch_under_the_version_it_is_learned_at() -> None:
@@ -147,7 +162,7 @@ def test_the_data_cursor_of_a_checkpoint_ends_with_the_batch_that_was_learned() 
 
 def test_held_out_tasks_are_judged_before_the_first_and_after_the_last_step() -> None:
     bench = Bench()
-    assert run(job(), bench) == "checkpoint-4"
+    assert run(job(), bench) == Ended(4, "checkpoint-4", None)
     assert [entry[1:] for entry in bench.log if entry[0] == "evaluated"] == [(0, 3, 0), (4, 3, 4)]
 
 
@@ -231,3 +246,76 @@ def test_refilling_is_bounded_and_leaves_every_step_its_size() -> None:
 
 def test_refilling_tries_the_same_tasks_again_when_a_job_is_repeated() -> None:
     assert refilled(["t0", "t3"], 2) == refilled(["t0", "t3"], 2)
+
+
+def interrupted_at(step: int, spec: JobSpec) -> Bench:
+    """A run that pauses after `step` steps, and the one that goes on from its checkpoint."""
+    bench = Bench()
+    reasons = iter([None] * (step - 1) + ["asked to"])
+    ended = run(spec, bench, pause=lambda: next(reasons))
+    assert ended == Ended(step, f"checkpoint-{step}", "asked to")
+    assert [entry[1] for entry in bench.log if entry[0] == "saved"] == [step]
+    start = Start(step, bench.cursors[-1], ended.folder, evaluated=False)
+    assert run(spec, bench, start) == Ended(4, "checkpoint-4", None)
+    return bench
+
+
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_a_run_that_was_interrupted_sees_the_tasks_of_one_that_was_not(staleness: int) -> None:
+    spec = job(sampling={"max_staleness": staleness}, algorithm={"kind": "rlsd"})
+    whole = Bench()
+    run(spec, whole)
+    expected = [(step, ids) for step, ids, _ in whole.learned_batches]
+    for step in (1, 2, 3):
+        bench = interrupted_at(step, spec)
+        assert [(step, ids) for step, ids, _ in bench.learned_batches] == expected
+        assert [entry[1] for entry in bench.log if entry[0] == "evaluated"] == [0, 4]
+
+
+def test_a_run_that_goes_on_publishes_its_version_and_makes_up_for_a_missed_evaluation() -> None:
+    spec = job(evaluation={"every": 2})
+    for evaluated, expected in ((False, [2, 4]), (True, [4])):
+        bench = Bench()
+        run(spec, bench, Start(2, {"n": 5, "seed": 0, "shuffle": 1, "position": 4}, "m", evaluated))
+        assert [e[1] for e in bench.log if e[0] == "publish"] == [2, 3, 4]
+        assert [e[1] for e in bench.log if e[0] == "evaluated"] == expected
+
+
+def test_a_run_whose_last_checkpoint_is_there_learns_nothing_more() -> None:
+    bench = Bench()
+    cursor = {"n": 5, "seed": 0, "shuffle": 1, "position": 8}
+    assert run(job(), bench, Start(4, cursor, "model")) == Ended(4, "model", None)
+    assert bench.learned_batches == []
+    assert [entry[1] for entry in bench.log if entry[0] == "evaluated"] == [4]
+
+
+def test_a_cursor_of_other_tasks_is_refused() -> None:
+    cursor = {"n": 6, "seed": 0, "shuffle": 1, "position": 4}
+    with pytest.raises(ValueError, match="saved with n 6, this job has 5"):
+        run(job(), Bench(), Start(2, cursor))
+
+
+def test_a_request_to_pause_that_comes_with_the_last_step_is_too_late() -> None:
+    bench = Bench()
+    assert run(job(steps=1), bench, pause=lambda: "asked to") == Ended(1, "checkpoint-1", None)
+
+
+def test_a_checkpoint_that_the_disk_refuses_is_tried_again_after_the_next_step() -> None:
+    bench = Bench(disk_full_at=[2])
+    assert run(job(checkpoint={"every": 2}), bench) == Ended(4, "checkpoint-4", None)
+    told = [entry[:2] for entry in bench.log if entry[0] in ("saved", "not saved")]
+    assert told == [("not saved", 2), ("saved", 3), ("saved", 4)]
+
+
+def test_a_disk_that_stays_full_pauses_the_job_with_the_reason_and_the_last_good_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.saving.RETRY_SECONDS", 0.0)
+    spec = job(steps=6, checkpoint={"every": 1})
+    ended = run(spec, Bench(disk_full_at=[2, 3, 4]))
+    assert (ended.step, ended.folder) == (4, "checkpoint-1")
+    assert "no space left; make room, then resume" in str(ended.paused)
+    at_the_end = run(spec, Bench(disk_full_at=[6, 6, 6]))
+    assert (at_the_end.step, at_the_end.folder) == (6, "checkpoint-5")
+    assert at_the_end.paused is not None
+    assert run(spec, Bench(disk_full_at=[6, 6])) == Ended(6, "checkpoint-6", None)

@@ -13,12 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.teacher import MARGINAL_ANSWERS, Teacher, TeacherOptions
-from services.weights import Entry, Manifest, checksum, pack
 from tests.ray_cluster import local_ray
 from tests.tiny_model import make_tiny_model
 from trainer.algorithm_spec import (
     AlgorithmSpec,
-    Ema,
     External,
     Opd,
     Opsd,
@@ -221,35 +219,3 @@ def test_a_sibling_teaches_everyone_but_itself(model: Path, rollouts: list[list[
     assert known(with_feedback)[0] == [False, True, True, False]
     lengths = [[said.prompt_length for said in row if said] for row in (evidence[0], with_feedback[0])]  # fmt: skip
     assert all(longer > shorter for shorter, longer in zip(*lengths, strict=True))
-
-
-def publication(version: int, shift: float, model: Path) -> tuple[Manifest, list[Any]]:
-    policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    named = ((name, weight.data + shift) for name, weight in policy.named_parameters())
-    entries: list[Entry] = []
-    checksums: list[int] = []
-    references: list[Any] = []
-    for placed, bucket in pack(named):
-        entries += placed
-        checksums.append(checksum(bucket))
-        references.append(ray.put(bucket))
-    return Manifest(version, tuple(entries), tuple(checksums), (1, 2), (0.0,)), references
-
-
-def test_an_averaged_teacher_takes_in_each_version_by_its_share(
-    model: Path, rollouts: list[list[Rollout]], tmp_path: Path
-) -> None:
-    one = teacher(model, Opsd(teacher=Ema(ema=0.25)), "none")
-    one.load_weights(*publication(0, 0.0, model))
-    one.load_weights(*publication(1, 0.04, model))
-    averaged: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    for weight in averaged.parameters():
-        weight.data += 0.01
-    averaged.save_pretrained(tmp_path)
-    said, rollout = score(one, rollouts)[0][0], rollouts[0][0]
-    assert said is not None
-    expected = direct(tmp_path, rollout.prompt_ids, rollout.completion_ids)
-    assert np.allclose(said.logprobs, expected, atol=1e-3)
-    assert not np.allclose(
-        said.logprobs, direct(model, rollout.prompt_ids, rollout.completion_ids), atol=1e-2
-    )

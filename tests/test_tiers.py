@@ -155,6 +155,8 @@ class Recorder:
 
     async def saved(self, step: int, path: str) -> None: ...
 
+    async def not_saved(self, step: int, reason: str) -> None: ...
+
 
 def test_groups_are_sampled_across_a_change_of_weights(cluster: None, tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")

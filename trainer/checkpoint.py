@@ -3,8 +3,9 @@
 A checkpoint is a folder `step-00000012` with `model/` (config, tokenizer, safetensors: what
 transformers and vLLM load), `state.safetensors` (float32 masters, optimizer moments, RNG),
 `state.json` (plain data and the data cursor) and `manifest.json` (size and SHA-256 of every
-file). It is written beside its place, flushed and renamed: it is there whole or not at all.
-No pickle. Knows nothing of what the state means.
+file). It is written beside its place, flushed and renamed: it is there whole or not at all. One that
+is damaged all the same is found by its checksums and set aside. No pickle. Knows nothing of
+what the state means.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer
@@ -104,7 +106,7 @@ def save(
             shutil.rmtree(folder)
         draft.rename(folder)
         _flush(root)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
         shutil.rmtree(draft, ignore_errors=True)
         raise CheckpointError(f"{folder} cannot be written: {error}") from error
     for old in _complete(root)[:-keep]:
@@ -112,20 +114,35 @@ def save(
     return Checkpoint(folder, step, dict(cursor))
 
 
-def latest(root: str | Path) -> Checkpoint | None:
-    """The newest complete checkpoint under `root`, or None. Raises CheckpointError if damaged."""
-    folders = _complete(Path(root))
-    if not folders:
-        return None
-    folder = folders[-1]
-    try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return Checkpoint(folder, int(state["step"]), state["cursor"])
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder}/state.json is damaged: {error!r}; {_REMEDY}") from error
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What `newest` found: a checkpoint that can be trusted, if any, and what is wrong with each
+    newer one, which now lies beside it as `damaged-step-...`."""
+
+    checkpoint: Checkpoint | None
+    damaged: tuple[str, ...] = ()
 
 
-_REMEDY = "remove that folder to continue from the checkpoint before it"
+def newest(root: str | Path) -> Found:
+    """The newest checkpoint under `root` of which every byte is what was written.
+
+    For whoever is about to continue from it, and alone writes there: damaged ones are set
+    aside, so that they count among those kept no more, and drafts of a writer that died go.
+    """
+    root, damaged = Path(root), list[str]()
+    for draft in root.glob(".step-*.part"):
+        shutil.rmtree(draft)
+    for folder in reversed(_complete(root)):
+        try:
+            verify(folder)
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            return Found(Checkpoint(folder, state["step"], state["cursor"]), tuple(damaged))
+        except CheckpointError as error:
+            damaged.append(str(error))
+            aside = root / f"damaged-{folder.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+    return Found(None, tuple(damaged))
 
 
 def verify(folder: Path) -> None:
@@ -133,13 +150,13 @@ def verify(folder: Path) -> None:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder}/{MANIFEST} is damaged: {error!r}; {_REMEDY}") from error
+        raise CheckpointError(f"{folder}/{MANIFEST} is damaged: {error!r}") from error
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise CheckpointError(f"{path} is missing; {_REMEDY}")
+            raise CheckpointError(f"{path} is missing")
         if path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
-            raise CheckpointError(f"{path} is not what was written; {_REMEDY}")
+            raise CheckpointError(f"{path} is not what was written")
 
 
 def sha256(path: Path) -> str:

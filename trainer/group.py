@@ -21,6 +21,10 @@ import ray
 POLL_SECONDS = 20.0
 
 
+Command = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""A method's name and its arguments, by place and by name."""
+
+
 class GroupFailed(RuntimeError):
     """A worker of the group raised, or Ray lost it; the message carries its reason."""
 
@@ -49,25 +53,25 @@ class Mailbox:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._commands: list[tuple[str, tuple[Any, ...]]] = []
+        self._commands: list[Command] = []
         self._answers: list[dict[int, Any]] = []
         self._changed = asyncio.Condition()
 
-    async def post(self, method: str, args: tuple[Any, ...], timeout: float) -> list[Any]:
+    async def post(self, command: Command, timeout: float) -> list[Any]:
         """Give every rank a command and wait for all answers, in rank order."""
         async with self._changed:
             number = len(self._commands)
-            self._commands.append((method, args))
+            self._commands.append(command)
             self._answers.append({})
             self._changed.notify_all()
             await asyncio.wait_for(
                 self._changed.wait_for(lambda: len(self._answers[number]) == self._workers), timeout
             )
-            self._commands[number] = (method, ())  # drop the references a command carried
+            self._commands[number] = (command[0], (), {})  # drop the references a command carried
             answers, self._answers[number] = self._answers[number], {}
         return [answers[rank] for rank in sorted(answers)]
 
-    async def take(self, number: int) -> tuple[str, tuple[Any, ...]] | None:
+    async def take(self, number: int) -> Command | None:
         """Command `number`, or None when none came within the poll interval."""
         async with self._changed:
             try:
@@ -97,12 +101,12 @@ def _obey(loop_config: dict[str, Any]) -> None:
         command = ray.get(mailbox.take.remote(number), timeout=4 * POLL_SECONDS)
         if command is None:
             continue
-        method, args = command
+        method, args, options = command
         if method == "close":
             worker.close()
             ray.get(mailbox.answer.remote(number, rank, None), timeout=POLL_SECONDS)
             return
-        value = getattr(worker, method)(*args)
+        value = getattr(worker, method)(*args, **options)
         ray.get(mailbox.answer.remote(number, rank, value), timeout=POLL_SECONDS)
         number += 1
 
@@ -149,14 +153,13 @@ class LearnerGroup:
         finally:
             self._ended.set()
 
-    async def call(self, method: str, *args: Any, timeout: float) -> list[Any]:
+    async def call(self, method: str, *args: Any, timeout: float, **options: Any) -> list[Any]:
         """Call a method on every rank; the answers in rank order.
 
         Raises GroupFailed when a rank raises or is lost, and when `timeout` seconds pass.
         """
-        reply = asyncio.ensure_future(
-            asyncio.wrap_future(self._mailbox.post.remote(method, args, timeout).future())
-        )
+        posted = self._mailbox.post.remote((method, args, options), timeout)
+        reply = asyncio.ensure_future(asyncio.wrap_future(posted.future()))
         try:
             while not reply.done():
                 await asyncio.wait({reply}, timeout=0.5)

@@ -8,7 +8,7 @@ actors, tasks or text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,12 +204,18 @@ class Learner:
             torch.cuda.set_rng_state(tensors["rng.cuda"].cpu(), self.policy.device)
 
     def save(
-        self, root: str | Path, *, step: int, cursor: dict[str, Any], keep: int
-    ) -> Checkpoint | None:
-        """Write a checkpoint of `step` done steps; rank 0 alone, None elsewhere. See checkpoint.save."""
-        if rank() != 0:
-            return None
+        self,
+        root: str | Path,
+        *,
+        step: int,
+        cursor: dict[str, Any],
+        keep: int,
+        beside: Mapping[str, Tensor] | None = None,
+    ) -> Checkpoint:
+        """Write a checkpoint of `step` done steps, with the tensors of whoever else has a state
+        `beside` it; for rank 0 alone. See checkpoint.save."""
         tensors, data = self.state()
+        tensors |= beside or {}
         return checkpoint.save(
             root,
             step=step,
@@ -220,9 +226,14 @@ class Learner:
             keep=keep,
         )
 
-    def resume(self, saved: Checkpoint) -> None:
-        """Continue from a checkpoint, bit for bit. Raises CheckpointError or LearningError."""
-        self.restore(*saved.load())
+    def resume(self, saved: Checkpoint) -> dict[str, Tensor]:
+        """Continue from a checkpoint, bit for bit; all its tensors, those `beside` among them.
+
+        Raises CheckpointError or LearningError.
+        """
+        tensors, data = saved.load()
+        self.restore(tensors, data)
+        return tensors
 
     def _minibatches(self, count: int, step: int) -> list[Indices]:
         """The sequences of each update: all in order, or a seeded shuffle dealt out."""

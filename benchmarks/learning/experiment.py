@@ -77,6 +77,9 @@ class Recorder:
     async def saved(self, step: int, path: str) -> None:
         """Nothing to tell."""
 
+    async def not_saved(self, step: int, reason: str) -> None:
+        """Nothing is kept."""
+
     async def learned(
         self,
         step: int,

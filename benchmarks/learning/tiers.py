@@ -26,7 +26,9 @@ from services.config import JobSpec
 from services.pipeline import Judged, Rolled
 from services.preparation import room
 from services.teacher import Teacher, TeacherOptions
+from trainer.algorithm_spec import Ema
 from trainer.batch import learnable
+from trainer.ema import WeightAverage
 from trainer.evidence import Evidence, taught_batch
 from trainer.learner import Learner, Streams
 from trainer.privileged import student_prompt
@@ -60,6 +62,8 @@ class LocalTiers:
         )
         self._engine: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self._teacher = Teacher(teacher_options(job, folder)) if job.has_teacher else None
+        lesson = getattr(job.algorithm, "teacher", None)
+        self._average = WeightAverage(lesson.ema) if isinstance(lesson, Ema) else None
         self._generator = torch.Generator().manual_seed(job.seed)
         self._draw = np.random.default_rng(job.seed)
         self._version = 0
@@ -157,7 +161,8 @@ class LocalTiers:
             for name, parameter in self._engine.named_parameters():
                 parameter.copy_(weights[name])
         if to_teacher and self._teacher is not None:
-            self._teacher.take(weights.items())
+            taught = weights.items()
+            self._teacher.take(taught if self._average is None else self._average.blend(taught))
         return {}
 
     async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:

@@ -13,7 +13,16 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.api import errors, files, graders, inference, job_logs, jobs, model_routes
+from services.api import (
+    errors,
+    files,
+    graders,
+    inference,
+    job_logs,
+    jobs,
+    model_routes,
+    webhooks,
+)
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.bodies import Bodies
@@ -29,6 +38,7 @@ from services.idempotency import IdempotencyKeys
 from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.served_models import ServedModels
+from services.serving_metrics import ServingMetrics
 from services.settings import Settings, load_settings
 from services.store import Store
 from services.verdict_counts import VerifierMetrics
@@ -94,6 +104,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         files.router,
         model_routes.router,
         inference.router,
+        webhooks.router,
         graders.router,
         _service(app, http_metrics),
     ):
@@ -129,7 +140,10 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
     )
     async def metrics(store: StoreParam) -> Response:
         text = exposition(
-            http_metrics, await JobMetrics.read(store), await VerifierMetrics.read(store)
+            http_metrics,
+            await JobMetrics.read(store),
+            await VerifierMetrics.read(store),
+            await ServingMetrics.read(ServedModels(store.link)),
         )
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 

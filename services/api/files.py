@@ -235,7 +235,7 @@ async def delete_file(
 ) -> FileDeleted:
     """Remove the file; refused while a job that has not ended reads it."""
     if_match.check(_revision(await files.get(file_id, caller.tenant)))
-    reader = await _reader_of(file_id, store)
+    reader = await _reader_of(file_id, caller.tenant, store)
     if reader is not None:
         raise FileInUse(
             f"job {reader} reads {file_id} and has not ended: cancel it, or wait for its end"
@@ -282,11 +282,11 @@ def _purpose(form: UploadForm) -> Purpose:
     return cast("Purpose", purpose)
 
 
-async def _reader_of(file_id: str, store: Store) -> str | None:
+async def _reader_of(file_id: str, tenant: str, store: Store) -> str | None:
     """A job that has not ended and reads the file."""
     after, more = None, True
     while more:
-        jobs, more = await store.list_jobs(after=after, limit=100)
+        jobs, more = await store.list_jobs(tenant, after, 100)
         for job in jobs:
             if not job.finished and file_id in _files_of(job):
                 return job.id

@@ -96,9 +96,9 @@ async def create_job(
         looked = await dry_runs.look(found.spec, preview or body.preview)
         return await report(found, looked, store, caller.tenant, request.app.state.settings)
 
-    async def create(new_id: str | None) -> Response:
+    async def create(request_id: str | None) -> Response:
         found = await admitted(body, places, caller.tenant)
-        job = await _queued(request, store, caller, body, found, new_id)
+        job = await _queued(store, caller, body, found, request_id)
         await audit(caller, "job.create", job.id, priority=job.priority)
         return represented(request, JobObject.of(job), job.revision)
 
@@ -106,12 +106,7 @@ async def create_job(
 
 
 async def _queued(
-    request: Request,
-    store: Store,
-    caller: Caller,
-    body: CreateJob,
-    found: Admitted,
-    new_id: str | None,
+    store: Store, caller: Caller, body: CreateJob, found: Admitted, request_id: str | None
 ) -> Job:
     return await store.create_job(
         found.spec.model_dump(mode="json"),
@@ -121,8 +116,7 @@ async def _queued(
         priority=body.priority,
         max_runtime_s=body.max_runtime,
         max_tokens=body.max_tokens,
-        job_id=new_id and f"ftjob-{new_id}",
-        request_id=request.state.request_id,
+        request_id=request_id,
     )
 
 
@@ -243,17 +237,11 @@ async def retry_job(
 ) -> Response:
     """Queue a new job like one that has ended, from its first step or from a checkpoint."""
 
-    async def create(new_id: str | None) -> Response:
+    async def create(request_id: str | None) -> Response:
         source = None
         if body is not None and body.checkpoint is not None:
             source = (await store.checkpoint(job_id, body.checkpoint, caller.tenant)).path
-        job = await store.retry(
-            job_id,
-            caller.tenant,
-            source=source,
-            new_id=new_id and f"ftjob-{new_id}",
-            request_id=request.state.request_id,
-        )
+        job = await store.retry(job_id, caller.tenant, source=source, request_id=request_id)
         await audit(caller, "job.retry", job_id, job=job.id)
         return represented(request, JobObject.of(job), job.revision)
 

@@ -96,6 +96,9 @@ local function become(to, at, ran)
   if to == 'queued' then enqueue() end
   if to == 'succeeded' or to == 'failed' or to == 'cancelled' then
     redis.call('HSET', job, 'finished_at', at)
+    -- For services/webhooks.py, which takes it from here: whoever dies, the outcome is told.
+    redis.call('XADD', P .. 'outcomes', '*',
+      'job', id, 'tenant', field('tenant'), 'status', to, 'at', at)
   elseif to ~= 'running' then
     redis.call('HDEL', job, 'worker')
   end

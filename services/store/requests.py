@@ -133,20 +133,20 @@ class Requests(Part):
         priority: int = 0,
         max_runtime_s: float | None = None,
         max_tokens: int | None = None,
-        job_id: str | None = None,
         request_id: str | None = None,
         validating: bool = False,
     ) -> Job:
-        """Queue a job with this resolved spec; a `job_id` that was created before is that job.
+        """Queue a job with this resolved spec.
 
-        `asked` is kept of the request that the spec was made of. The job is paused after `max_runtime_s` seconds of running or `max_tokens` completion
-        tokens. With `validating` it waits for `accept` before it may start.
+        `asked` is kept of the request that the spec was made of. The job is paused after
+        `max_runtime_s` seconds of running or `max_tokens` completion tokens. With `validating`
+        it waits for `accept` before it may start. The same `request_id` (24 hexadecimal digits)
+        gives the same job, however often it is sent.
         """
         return await self._create(
             spec,
             tenant,
             validating=validating,
-            job_id=job_id,
             asked="" if asked is None else dump(dict(asked)),
             metadata=dump(dict(metadata or {})),
             priority=str(priority),
@@ -156,15 +156,9 @@ class Requests(Part):
         )
 
     async def _create(
-        self,
-        spec: Mapping[str, Any],
-        tenant: str,
-        *,
-        validating: bool = False,
-        job_id: str | None = None,
-        **fields: str,
+        self, spec: Mapping[str, Any], tenant: str, *, validating: bool = False, **fields: str
     ) -> Job:
-        job_id = job_id or f"ftjob-{secrets.token_hex(12)}"
+        job_id = f"ftjob-{fields.get('request_id') or secrets.token_hex(12)}"
         status: JobStatus = "validating_files" if validating else "queued"
         message = "Validating files." if validating else "Job queued."
         origin = f" It tries {fields['retry_of']} again." if "retry_of" in fields else ""
@@ -301,7 +295,6 @@ class Requests(Part):
         tenant: str | None = None,
         *,
         source: str | None = None,
-        new_id: str | None = None,
         request_id: str | None = None,
     ) -> Job:
         """Queue a new job like one that has ended, starting from the checkpoint folder `source`.
@@ -317,7 +310,6 @@ class Requests(Part):
         return await self._create(
             old.spec,
             old.tenant,
-            job_id=new_id,
             asked="" if old.asked is None else dump(dict(old.asked)),
             metadata=dump(dict(old.metadata)),
             priority=str(old.priority),

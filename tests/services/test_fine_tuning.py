@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from services.files import FileStore
 from services.jobs import Job
 from services.model_names import Trained, trained
 from tests.services.running import Api
+from trainer.dataset import load_tasks
 
 DEMO = "smollm2-135m-instruct"
 ASK = [{"role": "user", "content": "The capital of Norway?"}]
@@ -124,9 +124,9 @@ async def test_reinforcement_with_a_grader_becomes_rlsd_where_items_are_privileg
     # What runs the job is given paths, which nobody else sees.
     job = await claimed(api)
     path: str = job.spec["tasks"]["train"]
-    assert os.path.isfile(path)
-    assert os.path.basename(path) == f"{file}.jsonl"
-    assert os.path.dirname(path) not in json.dumps(made.to_dict(warnings=False))
+    assert len(load_tasks(path, CITY)) == len(ITEMS)
+    assert path.endswith(f"/{file}.jsonl")
+    assert path.removesuffix(f"/{file}.jsonl") not in json.dumps(made.to_dict(warnings=False))
 
 
 async def test_reinforcement_without_privileged_items_becomes_grpo(

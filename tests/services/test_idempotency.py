@@ -179,6 +179,19 @@ async def test_a_file_that_was_made_before_the_answer_was_kept_is_not_made_again
         assert [file["id"] for file in (await client.get(FILES)).json()["data"]] == [first["id"]]
 
 
+async def test_a_job_that_was_made_before_the_answer_was_kept_is_not_made_again(
+    store: Store, tmp_path: Path, task_file: Path
+) -> None:
+    async with local_app(store, tmp_path) as client:
+        client.headers.update(KEY)
+        first = (await client.post(JOBS, json=body(task_file))).raise_for_status().json()
+        for record in await store.link.ask("KEYS", "*once:*"):
+            await store.link.ask("DEL", record)
+        assert (await client.post(JOBS, json=body(task_file))).json() == first
+        assert [job["id"] for job in (await client.get(JOBS)).json()["data"]] == [first["id"]]
+        assert len(await store.events(first["id"])) == 1
+
+
 async def test_a_held_key_is_renewed_for_as_long_as_the_request_takes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from tests.tiny_model import make_tiny_model
 from tests.trainer.conftest import random_batch
 from trainer.adamw import LearningError
 from trainer.algorithm_spec import Mix, Rlsd
-from trainer.checkpoint import Checkpoint, CheckpointError, latest, verify
+from trainer.checkpoint import Checkpoint, CheckpointError, Found, newest, verify
 from trainer.learner import Learner
 from trainer.policy import Dtype
 from trainer.spec import OptimizerSpec
@@ -53,7 +55,7 @@ def test_two_steps_and_two_more_are_four_bit_for_bit(
     torch.manual_seed(7)
     first.save(tmp_path, step=2, cursor={}, keep=1)
     drawn = torch.rand(3)
-    found = latest(tmp_path)
+    found = newest(tmp_path).checkpoint
     assert found is not None
     second = learner(found.model, dtype)
     second.resume(found)
@@ -69,7 +71,7 @@ def test_two_steps_and_two_more_are_four_bit_for_bit(
 
 
 def test_the_cursor_comes_back_as_it_was_given(saved: Checkpoint) -> None:
-    assert latest(saved.folder.parent) == saved
+    assert newest(saved.folder.parent).checkpoint == saved
     assert saved.step == 1
     assert saved.cursor == {"epoch": 2, "next": [5, 3]}
 
@@ -98,17 +100,54 @@ def test_only_the_newest_are_kept(tiny: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000011"]
 
 
-def test_a_draft_left_by_a_crash_is_not_a_checkpoint(saved: Checkpoint) -> None:
+def test_a_draft_left_by_a_crash_is_not_a_checkpoint_and_is_cleared_away(
+    saved: Checkpoint,
+) -> None:
     root = saved.folder.parent
     draft = root / ".step-00000009.123.part"
     draft.mkdir()
     (draft / "state.json").write_text("{")
-    assert latest(root) == saved
+    assert newest(root).checkpoint == saved
+    assert not draft.exists()
 
 
-def test_without_checkpoints_there_is_no_latest(tmp_path: Path) -> None:
-    assert latest(tmp_path) is None
-    assert latest(tmp_path / "absent") is None
+def test_without_checkpoints_there_is_no_newest(tmp_path: Path) -> None:
+    assert newest(tmp_path) == newest(tmp_path / "absent") == Found(None)
+
+
+def test_a_damaged_checkpoint_is_named_set_aside_and_the_one_before_it_is_taken(
+    tiny: Path, tmp_path: Path
+) -> None:
+    one = learner(tiny)
+    saves = [one.save(tmp_path, step=step, cursor={}, keep=3) for step in (1, 2, 3)]
+    (tmp_path / "step-00000002" / "manifest.json").unlink()
+    weights = tmp_path / "step-00000003" / "model" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 1)
+    found = newest(tmp_path)
+    assert found.checkpoint == saves[0]
+    told = [(str(weights), "not what was written"), ("step-00000002/manifest.json", "damaged")]
+    assert len(found.damaged) == 2
+    for message, (file, what) in zip(found.damaged, told, strict=True):
+        assert file in message
+        assert what in message
+    assert newest(tmp_path) == Found(saves[0]), "what was set aside is not looked at again"
+    one.save(tmp_path, step=4, cursor={}, keep=2)
+    kept = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("step-"))
+    assert kept == ["step-00000001", "step-00000004"], "a damaged one is none of those kept"
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    one = learner(tiny)
+    first = one.save(tmp_path, step=1, cursor={}, keep=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"step-00000002 cannot be written: .*too large"):
+            one.save(tmp_path, step=2, cursor={}, keep=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert newest(tmp_path) == Found(first)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 @pytest.mark.parametrize("name", ["model/model.safetensors", "state.safetensors", "state.json"])
