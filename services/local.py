@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import json
 import os
 import signal
@@ -26,6 +25,8 @@ from typing import TypeVar
 import httpx
 
 from services import dispatcher
+from services.access_settings import is_loopback
+from services.api.binding import check_transport
 from services.errors import CannotStart
 from services.key_store import KeyStore
 from services.local_ray import LocalRay
@@ -90,6 +91,7 @@ class _Local:
         with ExitStack() as stack:
             for folder in (settings.home, settings.logs_folder, settings.jobs_folder):
                 make_private_folder(folder)
+            check_transport(settings, settings.host)
             stack.callback(os.close, hold_folder(settings.home))
             listener = stack.enter_context(_listening(settings.host, settings.port))
             self._family.end(deadline=1)
@@ -110,7 +112,7 @@ class _Local:
         store_url = self._start_store(stack)
         self._ensure_key(store_url)
         environment = {**self._family.environment(), "STROP_REDIS_URL": store_url}
-        if settings.data_roots is None and ipaddress.ip_address(host).is_loopback:
+        if settings.data_roots is None and is_loopback(host):
             environment["STROP_DATA_ROOTS"] = "/"  # who reaches it is its own user
 
         # Ray starts while the API does; it must outlive the dispatcher, which is stopped first.
@@ -123,7 +125,8 @@ class _Local:
             environment |= {"STROP_RAY_ADDRESS": address, **ray.environment()}
         self._spawn("dispatcher", stack, environment, deadline=dispatcher.STOP_SECONDS + 10)
 
-        url = f"http://{_reachable(host)}:{port}"
+        scheme = "http" if settings.tls_cert is None else "https"
+        url = f"{scheme}://{_reachable(host)}:{port}"
         self._wait("api", lambda: _answers(f"{url}/readyz"))
         self._tell(f"API is ready at {url}")
         self._wait("dispatcher", lambda: _with_store(store_url, Store.workers))
@@ -257,7 +260,8 @@ def _reachable(host: str) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+        # Our own socket on this machine, which no certificate names.
+        return httpx.get(url, timeout=5, trust_env=False, verify=False).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsConfigDict
 
+from services.access_settings import AccessSettings, Names
 from services.errors import BadSettings
 
 DEFAULT_PORT = 8420
@@ -23,7 +24,7 @@ def _default_home() -> Path:
     return Path(data) / "strop"
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """The service's settings, read from the environment."""
 
     model_config = SettingsConfigDict(env_prefix="STROP_", extra="ignore", frozen=True)
@@ -32,7 +33,6 @@ class Settings(BaseSettings):
         default_factory=_default_home,
         description="Data folder: store, keys, logs, and what jobs produce.",
     )
-    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(
         default=DEFAULT_PORT,
         ge=0,
@@ -64,20 +64,15 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
     )
-    audit_max_records: int | None = Field(
-        default=None,
-        ge=1,
-        description="About how many records the audit log keeps, the newest; all when absent.",
-    )
     max_upload_bytes: int = Field(
         default=512 * 1024 * 1024, ge=1024, description="Largest file that may be uploaded."
     )
     upload_seconds: float = Field(
         default=600.0, gt=0, description="Longest that the upload of one file may take."
     )
-    data_roots: Annotated[tuple[Path, ...], NoDecode] | None = Field(
+    data_roots: Names | None = Field(
         default=None,
-        description="Folders, separated by colons, in which jobs may name files of their own; "
+        description="Folders, separated by commas, in which jobs may name files of their own; "
         "`strop up` on loopback opens every file of its user, otherwise none is open.",
     )
     verify_workers: int = Field(
@@ -132,11 +127,6 @@ class Settings(BaseSettings):
         default=None, description="The CLI's API key; the local user's own when absent."
     )
 
-    @field_validator("data_roots", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return value.split(":") if isinstance(value, str) else value
-
     @property
     def store_url(self) -> str:
         """Address of the store, with its password. Raises BadSettings when none is set."""
@@ -189,8 +179,12 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise BadSettings(
-            "; ".join(
-                f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"
-                for item in error.errors(include_url=False)
-            )
-        ) from error
+            "; ".join(_told(item) for item in error.errors(include_url=False))
+        ) from None  # the cause would show every setting, passwords too
+
+
+def _told(item: ErrorDetails) -> str:
+    """One bad variable, or what several together got wrong."""
+    if not item["loc"]:
+        return item["msg"].removeprefix("Value error, ")
+    return f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -60,7 +61,8 @@ def _places(request: Request) -> Places:
     async def folder_of(name: str, tenant: str) -> str:
         return (await catalog.find(name, tenant)).path
 
-    return Places(state.files, settings.data_roots or (), settings.home, folder_of)
+    roots = [Path(root) for root in settings.data_roots or ()]
+    return Places(state.files, roots, settings.home, folder_of)
 
 
 def _dry_runs(request: Request) -> DryRuns:

@@ -132,11 +132,11 @@ class Client:
 
     def retry(self, job_id: str, checkpoint: str | None) -> Json:
         """Queue a new job like one that has ended, from a checkpoint or from its start."""
-        return self._call("POST", f"{_JOBS}/{job_id}/retry", {"checkpoint": checkpoint})
+        return self.call("POST", f"{_JOBS}/{job_id}/retry", json={"checkpoint": checkpoint})
 
     def change(self, job_id: str, changes: Mapping[str, Any]) -> Json:
         """Change what may change of a job."""
-        return self._call("PATCH", f"{_JOBS}/{job_id}", changes)
+        return self.call("PATCH", f"{_JOBS}/{job_id}", json=changes)
 
     def checkpoints(self, job_id: str) -> list[Json]:
         """The checkpoints that are still there, newest first."""
@@ -153,7 +153,7 @@ class Client:
         """The numbers of every step and evaluation so far, in order."""
         after: Json = {}
         while True:
-            page = self._call("GET", f"{_JOBS}/{job_id}/metrics", query={"limit": 100, **after})
+            page = self.call("GET", f"{_JOBS}/{job_id}/metrics", params={"limit": 100, **after})
             yield from page["data"]
             if not page["has_more"]:
                 return
@@ -199,20 +199,26 @@ class Client:
             for event in events:
                 yield _plain(event)
 
-    def _call(
+    def call(
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
-        query: Json | None = None,
+        *,
+        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> Json:
-        """One of the routes that OpenAI's API does not have."""
-        options: Any = {"params": query} if query else {}
+        """What one of the routes answers that OpenAI's API does not have."""
+        send = {
+            "GET": self._openai.get,
+            "POST": self._openai.post,
+            "PATCH": self._openai.patch,
+            "DELETE": self._openai.delete,
+        }[method]
+        more: Any = {"body": dict(json)} if json is not None else {}
+        if params:
+            more["options"] = {"params": dict(params)}
         with self._reaching():
-            if method == "GET":
-                return cast("Json", self._openai.get(path, cast_to=object, options=options))
-            send = self._openai.patch if method == "PATCH" else self._openai.post
-            return cast("Json", send(path, cast_to=object, body=dict(body or {}), options=options))
+            return cast("Json", send(path.removeprefix("/v1"), cast_to=object, **more))
 
     @contextmanager
     def _reaching(self) -> Generator[None]:
