@@ -20,6 +20,7 @@ from time import monotonic
 from services.errors import Fenced, IllegalTransition, StoreUnavailable
 from services.jobs import Job
 from services.store import Store
+from services.store.claims import LEASE_SECONDS
 
 _log = logging.getLogger("strop.dispatcher")
 
@@ -36,9 +37,11 @@ _MESSAGE_CHARACTERS = 2000
 class Patience:
     """How long each thing may take, in seconds."""
 
+    lease_s: float = LEASE_SECONDS
     renew_s: float = 5.0
     cancel_s: float = 60.0  # a controller heeds a cancellation
-    silent_s: float = 120.0  # a controller answers: its start is the longest
+    start_s: float = 600.0  # a controller answers for the first time
+    silent_s: float = 300.0  # and then again
     stop_s: float = 20.0  # a cancelled launch ends
     retry_s: float = 2.0  # rest after the first attempt in vain, doubled after each
 
@@ -61,7 +64,7 @@ class HeldJob:
         self._patience = patience
         self._stopping = asyncio.Event()
         self._progress = 0
-        self._beat_at = monotonic()
+        self._answer_by = monotonic() + patience.start_s
         self._cancel_at = math.inf
 
     def stop(self) -> None:
@@ -96,13 +99,15 @@ class HeldJob:
             work.cancel()
 
     def _beat(self, progress: int) -> None:
-        self._progress, self._beat_at = progress, monotonic()
+        self._progress, self._answer_by = progress, monotonic() + self._patience.silent_s
 
     async def _renewed(self) -> _Ending | None:
         """Renew the lease; why the launch must end, if it must."""
         now = monotonic()
         try:
-            request = await self._store.renew(self.job.id, self.job.token, self._progress)
+            request = await self._store.renew(
+                self.job.id, self.job.token, self._progress, lease_s=self._patience.lease_s
+            )
         except Fenced as error:
             _log.warning("%s", error)
             return _Ending.FENCED
@@ -119,7 +124,7 @@ class HeldJob:
             self._cancel_at = now + self._patience.cancel_s
         if now >= self._cancel_at:
             return _Ending.UNHEEDED
-        return _Ending.SILENT if now - self._beat_at > self._patience.silent_s else None
+        return _Ending.SILENT if now >= self._answer_by else None
 
     async def _conclude(self, work: asyncio.Future[None], ending: _Ending | None) -> None:
         """Leave the job in the store as what it is now."""
