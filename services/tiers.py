@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from services.config import JobSpec, ModelTierSpec
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, abandon, side_by_side
-from services.preparation import room
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.saving import NotSaved
 from services.shared_verifiers import SharedVerifiers, Tell
@@ -136,9 +135,11 @@ class RayTiers:
         ]
         self._rollout = Replicas(engines, IN_FLIGHT)
         if job.has_teacher:
+            teacher = TeacherOptions.of(
+                job, model_path=self._teacher_path, policy_path=self._model_path
+            )
             self._teachers = [
-                self._actor(Teacher, tiers.teacher, self._teacher_options())
-                for _ in range(tiers.teacher.replicas)
+                self._actor(Teacher, tiers.teacher, teacher) for _ in range(tiers.teacher.replicas)
             ]
         waits: list[Awaitable[Any]] = [engine.start.remote() for engine in engines]
         waits += [teacher.ready.remote() for teacher in self._teachers]
@@ -177,21 +178,6 @@ class RayTiers:
             kv_cache_gib=job.engine.kv_cache_gib,
             gpu_memory_utilization=job.engine.gpu_memory_utilization,
             gpus=job.tiers.rollout.gpus,
-        )
-
-    def _teacher_options(self) -> TeacherOptions:
-        job = self._job
-        return TeacherOptions(
-            model_path=self._teacher_path,
-            policy_path=self._model_path,
-            dtype=job.model.dtype,
-            temperature=job.sampling.temperature,
-            microbatch_tokens=job.optimizer.microbatch_tokens,
-            algorithm=job.algorithm,
-            max_tokens=job.sampling.max_tokens,
-            privileged=job.privileged,
-            room=room(job),
-            shorten=job.tasks.overlong == "shorten",
         )
 
     def _learning_options(self) -> LearningOptions:

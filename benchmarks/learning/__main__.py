@@ -4,9 +4,9 @@
     python -m benchmarks.learning gsm8k [--steps 8] [--seeds 1]
     python -m benchmarks.learning report
 
-`run` takes one family after the other: it tunes the learning rate of every arm on a seed of its
-own, over the same grid for all, then runs every arm on every seed. Each result is one line of
-results.jsonl as soon as it is there; what stands in the file is not run again, so a run that
+`run` takes one family after the other: the algorithms over a grid of learning rates, on seeds of
+their own and in the first family alone, then every arm on every seed. Each result is one line
+of results.jsonl as soon as it is there; what stands in the file is not run again, so a run that
 was stopped goes on. `gsm8k` compares GRPO and RLSD on a real model through the service's own
 tiers. `report` rewrites the tables between the marks in README.md and the figures beside it.
 """
@@ -24,38 +24,42 @@ from benchmarks.learning.claims import (
     CLAIMS,
     CONTROLS,
     claims_table,
+    grid_table,
     rates_table,
     starts_table,
-    tuning_table,
 )
 from benchmarks.learning.puzzles import FAMILIES
 from benchmarks.learning.real import read_real, real_table
 from benchmarks.learning.results import Row, read, table
 from benchmarks.learning.schedule import (
-    TUNING_SEEDS,
-    best_rates,
+    GRID_ARMS,
+    GRID_SEEDS,
+    RATE,
     compared,
     execute,
+    grid_runs,
     main_runs,
-    tuning_runs,
 )
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.jsonl"
 README = FOLDER / "README.md"
-TUNING_STEPS = 40
 REAL_RESULTS = FOLDER / "gsm8k.jsonl"
 
 
 def page(readme: str, rows: Sequence[Row], real: Sequence[Row]) -> str:
     """The page with its tables made anew of these rows, of puzzles and of the real model."""
-    measured = compared(rows, TUNING_STEPS)
+    measured = compared(rows)
     tables = {
         "claims": claims_table(measured, CLAIMS),
         "controls": claims_table(measured, CONTROLS),
-        "rates": rates_table([row for row in rows if row["seed"] not in TUNING_SEEDS]),
+        "rates": rates_table(
+            [row for row in rows if row["seed"] not in GRID_SEEDS and row["learning_rate"] != RATE]
+        ),
         "start": starts_table(rows),
-        "tuning": tuning_table([row for row in rows if row["seed"] in TUNING_SEEDS]),
+        "grid": grid_table(
+            [row for row in rows if (row["seed"] in GRID_SEEDS and row["arm"] in GRID_ARMS)]
+        ),
     }
     for family in FAMILIES:
         own = [row for row in measured if row["family"] == family]
@@ -76,7 +80,7 @@ def report() -> None:
     from benchmarks.learning.figures import draw
 
     rows = read(RESULTS)
-    measured = compared(rows, TUNING_STEPS)
+    measured = compared(rows)
     README.write_text(page(README.read_text(), rows, read_real(REAL_RESULTS)))
     for family in FAMILIES:
         own = [row for row in measured if row["family"] == family]
@@ -90,12 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.learning", description=(__doc__ or "").splitlines()[0]
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="tune, then run every arm on every seed")
+    run = commands.add_parser("run", help="run every arm on every seed")
     run.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     run.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     run.add_argument("--seeds", type=int, default=5)
     run.add_argument("--steps", type=int, default=50)
-    run.add_argument("--tuning-steps", type=int, default=TUNING_STEPS)
+    run.add_argument("--grid-steps", type=int, default=40)
     run.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     run.add_argument("--cache", type=Path, default=Path.home() / ".cache/strop/learning")
     run.add_argument("--results", type=Path, default=RESULTS)
@@ -114,10 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gsm8k.run(REAL_RESULTS, options.problems, options.steps, options.seeds)
         return 0
     for family in options.families:
-        tuning = tuning_runs(family, options.arms, options.tuning_steps)
-        execute(tuning, options.results, options.cache, options.workers)
-        rates = best_rates(read(options.results), family, options.tuning_steps)
-        runs = main_runs(family, options.arms, options.seeds, options.steps, rates)
+        runs = grid_runs(family, options.grid_steps)
+        runs += main_runs(family, options.arms, options.seeds, options.steps)
         execute(runs, options.results, options.cache, options.workers)
     return 0
 

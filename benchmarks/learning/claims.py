@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from benchmarks.learning.arms import ARMS
 from benchmarks.learning.puzzles import FAMILIES
 from benchmarks.learning.results import (
     MEASURES,
@@ -62,7 +63,9 @@ CLAIMS = [
     Claim("RLSD is at half of the steps where GRPO ends", ("rlsd", _halfway), ("grpo", _ended)),
     Claim("RLSD does not leak: completions that refer to the hint, against the base",
           ("rlsd", MEASURES["refers"]), ("base", MEASURES["refers"]), more=False),
-    Claim("OPSD leaks: the same", ("opsd", MEASURES["refers"]), ("base", MEASURES["refers"])),
+    Claim("RLSD does not leak: the same, against GRPO, which sees no hint",
+          ("rlsd", MEASURES["refers"]), ("grpo", MEASURES["refers"]), more=False),
+    Claim("OPSD leaks: the same, against the base", ("opsd", MEASURES["refers"]), ("base", MEASURES["refers"])),
     Claim("RLSD does not collapse: its best validation accuracy over its last",
           ("rlsd", lambda row: 100 * row["validation"]), ("rlsd", _ended), more=False),
     Claim("OPSD collapses: the base's pass@1 over OPSD's at the end",
@@ -75,7 +78,6 @@ CONTROLS = [
         ("rlsd_shuffled_answers", "a teacher told another task's answer"),
         ("rlsd_random_weights", "the same weights on random tokens"),
         ("rlsd_normalised", "weights with mean 1"),
-        ("grpo_same_rate", "GRPO at RLSD's learning rate"),
         ("grpo_compute", "GRPO with the teacher's compute"),
         ("grpo_twice", "GRPO for twice the steps"),
     )
@@ -87,42 +89,28 @@ CONTROLS = [
 ]
 
 
-RATED = ("rlsd", "rlsd_constant", "rlsd_reversed", "contrastive", "rlsd_shuffled_answers",
-         "rlsd_random_weights", "rlsd_normalised")  # fmt: skip
-"""Arms that were run at several learning rates together with GRPO."""
-
-
 def rates_table(rows: Sequence[Row]) -> str:
-    """RLSD's variants and controls against GRPO at equal learning rates, by family and rate."""
-    places = sorted({(FAMILIES.index(row["family"]), row["learning_rate"]) for row in rows})
+    """Every arm against GRPO where both were run at another rate too, on three seeds or more."""
     lines = ["| family | learning rate | arm | pass@1 at the end, against GRPO | mean of curve, "
              "against GRPO | seeds |", "|---|---|---|---|---|---|"]  # fmt: skip
-    for number, rate in places:
-        here = by_seed(
-            row for row in rows if (row["family"], row["learning_rate"]) == (FAMILIES[number], rate)
-        )
-        baseline = {**here.get("grpo_same_rate", {}), **here.get("grpo", {})}
-        for arm in RATED:
-            both = {"grpo": baseline, arm: here.get(arm, {})}
-            final, curve = (
-                measured(Claim("", (arm, measure), ("grpo", measure)), both)
-                for measure in (FINAL, CURVE)
+    for family in FAMILIES:
+        for rate in sorted({row["learning_rate"] for row in rows}):
+            arms = by_seed(
+                row for row in rows if (row["family"], row["learning_rate"]) == (family, rate)
             )
-            if final is not None and curve is not None:
-                cells = [
-                    FAMILIES[number],
-                    f"{rate:g}",
-                    arm,
-                    f"{final:+}",
-                    f"{curve:+}",
-                    str(final.n),
-                ]
-                lines.append("| " + " | ".join(cells) + " |")
+            for arm in ARMS:
+                final, curve = (
+                    measured(Claim("", (arm, measure), ("grpo", measure)), arms)
+                    for measure in (FINAL, CURVE)
+                )
+                if arm != "grpo" and final is not None and curve is not None and final.n > 2:
+                    cells = [family, f"{rate:g}", arm, f"{final:+}", f"{curve:+}", str(final.n)]
+                    lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def tuning_table(rows: Sequence[Row]) -> str:
-    """What every arm did on the tuning seeds at every rate: mean of curve, and at its last step
+def grid_table(rows: Sequence[Row]) -> str:
+    """What every algorithm did at every rate of the grid: mean of curve, and at its last step
     accuracy and completions that refer to the hint. Percent, mean over seeds."""
     cells: dict[tuple[str, str], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -131,8 +119,6 @@ def tuning_table(rows: Sequence[Row]) -> str:
     lines = ["| family | arm | " + " | ".join(f"at {rate:g}" for rate in rates) + " |",
              "|---" * (len(rates) + 2) + "|"]  # fmt: skip
     for (family, arm), of_rate in cells.items():
-        if any(len(found) < 2 for found in of_rate.values()):
-            continue
         shown = [
             f"{fmean(CURVE(row) or 0.0 for row in found):.1f} / "
             f"{100 * fmean(row['curve'][-1]['accuracy'] for row in found):.0f} / "

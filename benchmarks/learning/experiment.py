@@ -181,10 +181,12 @@ def start_of(family: Family, budget: Budget, cache: Path) -> tuple[Path, dict[st
     return folder, json.loads(done.read_text())
 
 
-def perform(run: Run, budget: Budget, cache: Path, *, tuning: bool = False) -> dict[str, Any]:
+def perform(
+    run: Run, budget: Budget, cache: Path, *, validated_only: bool = False
+) -> dict[str, Any]:
     """Train and measure one run; its result as one JSON-ready mapping.
 
-    With `tuning` the test puzzles are not looked at, and `final` and `chosen` are None.
+    With `validated_only` the test puzzles are not looked at, and `final` and `chosen` are None.
     """
     started = time.monotonic()
     puzzles = puzzles_of(run.family, budget)
@@ -202,7 +204,7 @@ def perform(run: Run, budget: Budget, cache: Path, *, tuning: bool = False) -> d
         asyncio.run(train(job, tiers, tasks, [], recorder))
     accuracy, step, weights = recorder.best
     final = chosen = None
-    if not tuning:
+    if not validated_only:
         final = tested(tiers, tiers.weights(), puzzles.test, run.seed)
         is_last = step == recorder.rows[-1]["step"]
         chosen = final if is_last else tested(tiers, weights, puzzles.test, run.seed)
