@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from services.config import JobSpec
-from services.jobs import JobError
+from services.jobs import JobError, Outcome, Request
 from services.journal import StoreJournal
 from services.pipeline import Start, abandon, train
 from services.preparation import prepare
@@ -24,26 +25,34 @@ from services.tiers import RayTiers
 from services.traces import write_job
 from trainer.checkpoint import Checkpoint, newest
 
-CANCEL_POLL_SECONDS = 1.0
+REQUEST_POLL_SECONDS = 1.0
+BEAT_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
 class JobController:
-    """Runs one job from claim to end."""
+    """Runs one claim of a job, to its end or until it is asked to stop."""
 
-    def __init__(self, job_id: str, store_url: str, folder: str) -> None:
-        """`folder` is the job's own: traces, checkpoints and what Ray Train keeps."""
+    def __init__(self, job_id: str, token: int, store_url: str, folder: str) -> None:
+        """`token` is the claim's; `folder` the job's own: traces, checkpoints and what Ray
+        Train keeps."""
         self._job_id = job_id
+        self._token = token
+        self._journal: StoreJournal | None = None
         self._store_url = store_url
         self._folder = Path(folder)
         self._interrupted = asyncio.Event()
 
     async def interrupt(self) -> None:
-        """End the job as failed, because the service goes down."""
+        """Stop, because the claim is over; whoever asks says what becomes of the job."""
         self._interrupted.set()
 
+    async def progress(self) -> int:
+        """A counter that moves while the job gets on."""
+        return 0 if self._journal is None else self._journal.told
+
     async def run(self) -> str:
-        """Run the job; returns the status it ended with."""
+        """Run the job; returns the status it ended with, `running` when it was interrupted."""
         store = await Store.open(self._store_url)
         try:
             return await self._run(store)
@@ -53,35 +62,37 @@ class JobController:
     async def _run(self, store: Store) -> str:
         record = await store.get_job(self._job_id)
         job = JobSpec.model_validate(record.spec)
-        journal = StoreJournal(store, self._job_id, job)
+        journal = self._journal = StoreJournal(store, self._job_id, job, self._token)
         work = asyncio.create_task(self._train(job, journal, store))
-        cancel = asyncio.create_task(self._cancelled(store))
+        request = asyncio.create_task(self._requested(store))
         interrupt = asyncio.create_task(self._interrupted.wait())
         try:
-            await asyncio.wait({work, cancel, interrupt}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, request, interrupt}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await abandon([work, cancel, interrupt])
+            await abandon([work, request, interrupt])
         if not work.cancelled():
             error = work.exception()
             if error is None:
                 result = work.result()
                 await journal.result(result)
-                await store.transition(self._job_id, "succeeded", result=result)
+                await self._end(store, "succeeded", result=result)
                 return "succeeded"
             log.error("job %s failed", self._job_id, exc_info=error)
-            reason = describe(error)
-        elif cancel.done() and not cancel.cancelled():
-            await store.transition(self._job_id, "cancelled")
-            return "cancelled"
-        else:
-            message = "the service was stopped"
-            reason = JobError(code="service_stopped", message=message, param=None)
-        await store.transition(self._job_id, "failed", error=reason)
-        return "failed"
+            await self._end(store, "failed", error=describe(error))
+            return "failed"
+        if request.done() and not request.cancelled():
+            status = "cancelled" if request.result() == "cancel" else "paused"
+            await self._end(store, status)
+            return status
+        return "running"
 
-    async def _cancelled(self, store: Store) -> None:
-        while not (await store.get_job(self._job_id)).cancel_requested:
-            await asyncio.sleep(CANCEL_POLL_SECONDS)
+    async def _end(self, store: Store, status: Outcome, **more: Any) -> None:
+        await store.transition(self._job_id, status, token=self._token, **more)
+
+    async def _requested(self, store: Store) -> Request:
+        while (request := (await store.get_job(self._job_id)).request) is None:
+            await asyncio.sleep(REQUEST_POLL_SECONDS)
+        return request
 
     async def _train(self, job: JobSpec, journal: StoreJournal, store: Store) -> dict[str, Any]:
         await journal.recall()
@@ -142,25 +153,37 @@ def describe(error: BaseException) -> JobError:
     )
 
 
-async def launch(job_id: str, store_url: str, folder: str) -> str:
+async def launch(
+    job_id: str, token: int, store_url: str, folder: str, beat: Callable[[int], None]
+) -> None:
     """Start a job's controller on the cluster this process is connected to, and wait for its end.
 
-    Cancelling this interrupts the job and waits until its tiers are gone.
+    `beat` is told the controller's progress whenever it answers. Cancelling this interrupts
+    the job and waits until its tiers are gone.
     """
     controller: Any = (
         ray.remote(JobController)
-        .options(num_cpus=0, name=job_id, max_restarts=0)
-        .remote(job_id, store_url, folder)
+        .options(num_cpus=0, name=f"{job_id}-{token}", max_restarts=0)
+        .remote(job_id, token, store_url, folder)
     )
     run = asyncio.ensure_future(_wait(controller.run.remote()))
+    beating = asyncio.ensure_future(_beat(controller, beat))
     try:
-        return await asyncio.shield(run)
+        await asyncio.shield(run)
     except asyncio.CancelledError:
         await controller.interrupt.remote()
         await asyncio.wait({run}, timeout=60)
         raise
     finally:
+        await abandon([beating])
         ray.kill(controller)
+
+
+async def _beat(controller: Any, beat: Callable[[int], None]) -> None:
+    """Pass the controller's progress on as long as it answers."""
+    while True:
+        beat(await controller.progress.remote())
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 async def _wait(reference: Any) -> str:

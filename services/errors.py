@@ -84,6 +84,12 @@ class PreconditionFailed(StropError):
     code = "precondition_failed"
 
 
+class Fenced(StropError):
+    """A runner's claim on its job is over: somebody else holds the job, or nobody."""
+
+    code = "claim_lost"
+
+
 class Unauthorized(StropError):
     """The API key is missing or not known."""
 
@@ -148,6 +154,12 @@ class VerifiersUnavailable(StropError):
     """Nothing can be judged at this moment."""
 
     code = "verifiers_unavailable"
+
+
+class ModelUnavailable(StropError):
+    """The model is there and cannot answer at this moment."""
+
+    code = "model_unavailable"
 
 
 class CannotStart(StropError):

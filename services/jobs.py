@@ -1,4 +1,4 @@
-"""Jobs and their events: the records the store keeps and everybody reads.
+"""Jobs, their events and checkpoints: the records the store keeps and everybody reads.
 
 Frozen plain data, and the table of legal status changes. Knows nothing of Redis or HTTP.
 """
@@ -12,6 +12,9 @@ from typing import Any, Literal, TypedDict
 JobStatus = Literal[
     "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
 ]
+Outcome = Literal["paused", "succeeded", "failed", "cancelled"]
+"""What a runner may make of a job it holds."""
+Request = Literal["pause", "cancel"]
 EventLevel = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics"]
 
@@ -23,11 +26,16 @@ TERMINAL: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 # Which statuses a job may come from. A terminal status is never left, and a claim is the
 # only way into `running`, so that no two workers can run one job.
 SOURCES: Mapping[JobStatus, frozenset[JobStatus]] = {
-    "running": frozenset({"queued"}),
+    "queued": frozenset({"validating_files", "running", "paused"}),
+    "running": frozenset({"queued", "running"}),  # from `running`: a lease that ran out
+    "paused": frozenset({"queued", "running"}),
     "succeeded": frozenset({"running"}),
-    "failed": frozenset({"queued", "running"}),
-    "cancelled": frozenset({"queued", "running"}),
+    "failed": frozenset({"validating_files", "queued", "running"}),
+    "cancelled": frozenset({"validating_files", "queued", "running", "paused"}),
 }
+
+PRIORITIES = range(-100, 101)
+"""Priorities a job may have; the greater goes first."""
 
 
 class JobError(TypedDict):
@@ -43,11 +51,11 @@ class Job:
     """A training job as it stands.
 
     Times are seconds since the epoch by the store's clock. `spec` is the resolved job spec
-    as JSON data. `progress` is the data of the newest step event. `worker` is the
-    dispatcher that claimed the job.
+    as JSON data. `progress` is the data of the newest step event.
     """
 
     id: str
+    tenant: str
     status: JobStatus
     created_at: float
     started_at: float | None
@@ -56,9 +64,36 @@ class Job:
     metadata: Mapping[str, str]
     error: JobError | None
     result: Mapping[str, Any] | None
-    cancel_requested: bool
-    worker: str | None
     progress: Mapping[str, Any] | None
+
+    priority: int
+    request: Request | None
+    """What its runner was asked to do and has not done yet."""
+    waiting: str | None
+    """Why a queued job has not started yet."""
+    revision: int
+    """Counts the changes of everything but progress: what an ETag is made of."""
+    retry_of: str | None
+    source: str | None
+    """Folder of the checkpoint it starts from."""
+    request_id: str | None
+    """The HTTP request that made it."""
+
+    worker: str | None
+    """The dispatcher that holds or held it."""
+    token: int
+    """Counts the claims of this job: a runner writes with its own, a stale one is refused."""
+    attempts: int
+    """Claims since the job last finished a step."""
+    claimed_at: float | None
+    pulse_at: float | None
+    """When its runner last said that it got on."""
+
+    trained_tokens: int
+    runtime_s: float
+    """Seconds it ran before the present claim."""
+    max_runtime_s: float | None
+    max_tokens: int | None
 
     @property
     def finished(self) -> bool:
@@ -85,3 +120,40 @@ class Event:
     def terminal(self) -> bool:
         """Whether this is the last event of its job."""
         return self.data.get("kind") == "status" and self.data.get("status") in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint of a job that lies on disk: `step` steps are done in it."""
+
+    id: str
+    job_id: str
+    step: int
+    created_at: float
+    path: str
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A job that waits for its turn, with what decides about it.
+
+    `overtaken` counts the jobs behind it that were started first. `unfit_s` is how long the
+    cluster has not been able to hold it, None while it is.
+    """
+
+    id: str
+    tenant: str
+    priority: int
+    sequence: int
+    overtaken: int
+    unfit_s: float | None
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRoom:
+    """The head of each tenant's queue, and how many jobs each of these tenants runs."""
+
+    queued: tuple[Queued, ...]
+    running: Mapping[str, int]

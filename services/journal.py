@@ -19,12 +19,19 @@ from services.store import Store
 
 
 class StoreJournal:
-    """Writes one job's events."""
+    """Writes one job's events under the token of a claim.
 
-    def __init__(self, store: Store, job_id: str, job: JobSpec) -> None:
+    What a resumed job does again is told once: such an event has a key. `told` counts what
+    was told, again or not. Raises Fenced when the claim is over, and StoreUnavailable only
+    when the store was away for a minute.
+    """
+
+    def __init__(self, store: Store, job_id: str, job: JobSpec, token: int) -> None:
+        self.told = 0
         self._store = store
         self._job_id = job_id
         self._job = job
+        self._token = token
         self._started: tuple[float, int] | None = None  # when the first step of this run began
         self._correct: dict[int, Sequence[float | None]] = {}
         self._leaking = False
@@ -32,7 +39,7 @@ class StoreJournal:
     async def recall(self) -> None:
         """Know what was told before: the events of earlier runs of the job."""
         last = 0
-        while page := await self._store.events(self._job_id, last):
+        while page := await self._store.events(self._job_id, after=last):
             for event in page:
                 self._remember(event.data)
             last = page[-1].id
@@ -47,14 +54,18 @@ class StoreJournal:
         """Whether the policy after `step` steps was evaluated."""
         return step in self._correct
 
-    async def note(self, message: str, level: EventLevel = "info") -> None:
-        """Tell a person something."""
-        await self._append(message, {"kind": "note"}, level=level)
+    async def note(
+        self, message: str, level: EventLevel = "info", *, key: str | None = None
+    ) -> None:
+        """Tell a person something; what has a key only once in the life of the job."""
+        await self._append(message, {"kind": "note"}, key, level=level)
 
     async def phase(self, name: str, step: int) -> None:
         """A phase begins."""
         await self._append(
-            f"{name} ({step}/{self._job.steps})", {"kind": "phase", "phase": name, "step": step}
+            f"{name} ({step}/{self._job.steps})",
+            {"kind": "phase", "phase": name, "step": step},
+            f"phase:{name}:{step}",
         )
 
     async def sampled(self, step: int, sampled: Sampled) -> None:
@@ -69,6 +80,7 @@ class StoreJournal:
             f"(rewards seen: {seen}), so {self._job.algorithm.kind} learns nothing from it; "
             "if this stays, the tasks are too easy or too hard, or their verifiers always agree",
             level="warn",
+            key=f"flat:{step + 1}",
         )
 
     async def learned(
@@ -112,7 +124,9 @@ class StoreJournal:
             "dropped_stale": sampled.dropped,
             "seconds_left": (monotonic() - began) / (done - first) * (steps - done),
         }
-        await self._append(f"step {done}/{steps}: reward {reward:.3f}", data, type="metrics")
+        await self._append(
+            f"step {done}/{steps}: reward {reward:.3f}", data, f"step:{done}", type="metrics"
+        )
         await self._watch_leaks(done, metrics.get("leak_rise", 0.0))
 
     async def _watch_leaks(self, step: int, rise: float) -> None:
@@ -123,6 +137,7 @@ class StoreJournal:
                 f"step {step}: privileged context leaks: a leak rate stands {rise:.2f} above that of "
                 f"the first step (leakage.alarm {alarm:g}); look at the completions",
                 level="warn",
+                key=f"leak:{step}",
             )
         self._leaking = rise > alarm
 
@@ -139,12 +154,14 @@ class StoreJournal:
             },
         }
         text = f"held-out accuracy {data['accuracy']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
-        await self._append(f"{text} after {step} steps", data, type="metrics")
+        await self._append(f"{text} after {step} steps", data, f"evaluation:{step}", type="metrics")
 
     async def saved(self, step: int, path: str) -> None:
         """A checkpoint lies on disk."""
         await self._append(
-            f"checkpoint of step {step}: {path}", {"kind": "checkpoint", "step": step, "path": path}
+            f"checkpoint of step {step}: {path}",
+            {"kind": "checkpoint", "step": step, "path": path},
+            f"checkpoint:{step}",
         )
 
     async def not_saved(self, step: int, reason: str) -> None:
@@ -168,18 +185,26 @@ class StoreJournal:
 
     async def result(self, data: Mapping[str, Any]) -> None:
         """Where everything lies."""
-        await self._append(f"trained model: {data['model']}", {"kind": "result", **data})
+        await self._append(f"trained model: {data['model']}", {"kind": "result", **data}, "result")
 
     async def _append(
         self,
         message: str,
         data: Mapping[str, Any],
+        key: str | None,
         *,
         type: EventType = "message",
         level: EventLevel = "info",
     ) -> None:
+        self.told += 1
         await self._store.append_event(
-            self._job_id, level=level, message=message, type=type, data=data
+            self._job_id,
+            level=level,
+            message=message,
+            type=type,
+            data=data,
+            token=self._token,
+            key=key,
         )
 
 

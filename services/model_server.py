@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import os
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.rollout import CPU_BLOCK_TOKENS
 from services.threads import compute_env
 from trainer.demo_model import resolve_model
+
+_log = logging.getLogger("ray.serve")
 
 _HEALTH_SECONDS = 2.0  # how often Serve looks whether the engine lives
 _HEALTH_TIMEOUT_SECONDS = 60.0
@@ -144,8 +148,15 @@ class ModelServer:
         return _Gate(app, self._token)
 
     async def check_health(self) -> None:
-        """Raise when the engine is dead: Serve then starts another replica."""
-        await self._engine.check_health()
+        """End this process when the engine is dead: Serve starts another replica at once, where
+        it would ask a sick one twice more and then drain it."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            await self._engine.check_health()
+        except EngineDeadError:
+            _log.exception("the engine is dead")
+            os._exit(1)
 
     def __del__(self) -> None:
         """End the engine's own process."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ PREFIX = "{strop}:"
 
 BLOCK_SECONDS = 5.0  # longest that a command may wait on the server
 _TIMEOUT_SECONDS = 15.0
+_PATIENT_PAUSE_SECONDS = 0.5
 _REFUSALS = ("WRONGPASS", "NOAUTH", "NOPERM", "MISCONF", "OOM", "READONLY")
 
 
@@ -37,6 +39,7 @@ class RedisLink:
         """Use `open`. `name` is the url without its password."""
         self._client = client
         self._name = name
+        self._scripts: dict[str, AsyncScript] = {}
 
     @classmethod
     async def open(cls, url: str) -> RedisLink:
@@ -66,7 +69,9 @@ class RedisLink:
 
     def script(self, text: str) -> AsyncScript:
         """A Lua script to `run`."""
-        return self._client.register_script(text)
+        if text not in self._scripts:
+            self._scripts[text] = self._client.register_script(text)
+        return self._scripts[text]
 
     async def ask(self, *command: str | int) -> Any:
         """The reply to one command."""
@@ -74,10 +79,31 @@ class RedisLink:
         async with self._reaching():
             return await call(*command)
 
-    async def run(self, script: AsyncScript, keys: Sequence[str], args: Sequence[str]) -> Any:
-        """The reply of a script."""
-        async with self._reaching():
-            return await script(keys=keys, args=args)
+    async def run(
+        self,
+        script: AsyncScript,
+        keys: Sequence[str],
+        args: Sequence[str],
+        *,
+        patience: float = 0.0,
+    ) -> Any:
+        """The reply of a script. A server that is away is tried again for `patience` seconds."""
+        until = monotonic() + patience
+        while True:
+            try:
+                async with self._reaching():
+                    return await script(keys=keys, args=args)
+            except StoreUnavailable:
+                if monotonic() >= until:
+                    raise
+            await asyncio.sleep(_PATIENT_PAUSE_SECONDS)
+
+    async def ask_all(self, commands: Iterable[Sequence[str | int]]) -> list[Any]:
+        """The replies to several commands, in one go."""
+        async with self._reaching(), self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # pyright: ignore[reportUnknownMemberType]
+            return await pipe.execute()
 
     async def hashes(self, keys: Iterable[str]) -> list[dict[str, str]]:
         """The hashes at these keys, in one go."""

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from services.redis_link import RedisLink
+from services.redis_link import PREFIX, RedisLink
 from services.serving_plan import Wanted
 
-_PREFIX = "{strop}:serving:"
+_PREFIX = f"{PREFIX}serving:"
 _WANTED, _SPECS, _STATES = _PREFIX + "wanted", _PREFIX + "specs", _PREFIX + "states"
 _TOKEN, _LEADER, _TOKENS = _PREFIX + "token", _PREFIX + "leader", _PREFIX + "tokens"
 

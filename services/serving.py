@@ -44,23 +44,37 @@ class ServingLoop:
         self._refused: dict[str, tuple[float, str]] = {}
         self._since: dict[str, tuple[str, float]] = {}
         self._resting = False
+        self._leads = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; the models stay."""
-        while not stop.is_set():
-            pause = _IDLE_POLL_SECONDS
+        leading = asyncio.create_task(self._lead())
+        try:
+            while not stop.is_set():
+                pause = _IDLE_POLL_SECONDS
+                try:
+                    if self._leads:
+                        pause = await self._round()
+                except StoreUnavailable as error:
+                    _log.warning("%s", error)
+                except Exception:
+                    # Ray's errors are of every kind, and the cluster may come back.
+                    _log.exception("serving: a round failed")
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
+        finally:
+            leading.cancel()
+            with suppress(StoreUnavailable):
+                await self._models.resign(self._worker)
+
+    async def _lead(self) -> None:
+        """Hold the lead, or wait for it; beside the rounds, for one may take long."""
+        while True:
             try:
-                if await self._models.lead(self._worker, _LEAD_SECONDS):
-                    pause = await self._round()
-            except StoreUnavailable as error:
-                _log.warning("%s", error)
-            except Exception:
-                # Ray's errors are of every kind, and the cluster may come back.
-                _log.exception("serving: a round failed")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
-        with suppress(StoreUnavailable):
-            await self._models.resign(self._worker)
+                self._leads = await self._models.lead(self._worker, _LEAD_SECONDS)
+            except StoreUnavailable:
+                self._leads = False
+            await asyncio.sleep(_LEAD_SECONDS / 5 if self._leads else _IDLE_POLL_SECONDS)
 
     async def _round(self) -> float:
         """One look and what follows from it; the seconds until the next."""

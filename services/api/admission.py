@@ -41,10 +41,10 @@ _COMPLETES = {
 async def admitted(body: CreateJob) -> JobSpec:
     """The resolved spec of a job that may be queued. Raises InvalidRequest with every problem."""
     spec = _resolved(body)
-    problems = _model_problems(f"{_SPEC}.model.path", spec.model.path)
+    problems = model_problems(f"{_SPEC}.model.path", spec.model.path)
     if isinstance(spec.algorithm, Opd):
         field = f"{_SPEC}.algorithm.teacher.path"
-        problems += _model_problems(field, spec.algorithm.teacher.path)
+        problems += model_problems(field, spec.algorithm.teacher.path)
     shown = spec.privileged or PrivilegedSpec(kind="none")
     library = None
     try:
@@ -139,7 +139,8 @@ async def _task_problems(
     return problems
 
 
-def _model_problems(field: str, name: str) -> list[Problem]:
+def model_problems(field: str, name: str) -> list[Problem]:
+    """What is wrong with the name of a model to train or to serve."""
     if name == DEMO:
         return []
     folder = Path(name)

@@ -13,17 +13,20 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.api import errors, files, graders, jobs
+from services.api import errors, files, graders, inference, jobs, model_routes, webhooks
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.errors import ProblemBody
 from services.api.judging import Judging
 from services.api.middleware import BodyLimit, Identified, Measured
+from services.api.model_servers import ModelServers
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.files import FileStore
 from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
+from services.served_models import ServedModels
+from services.serving_metrics import ServingMetrics
 from services.settings import Settings, load_settings
 from services.store import Store
 from services.verdict_counts import VerifierMetrics
@@ -51,7 +54,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
         app.state.judging = Judging(settings.verify_workers, settings.databases)
+        app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
+        await app.state.model_servers.close()
         await app.state.judging.close()
         if store is None:
             await app.state.store.close()
@@ -75,7 +80,15 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
-    for router in (jobs.router, files.router, graders.router, _service(app, http_metrics)):
+    for router in (
+        jobs.router,
+        files.router,
+        model_routes.router,
+        inference.router,
+        webhooks.router,
+        graders.router,
+        _service(app, http_metrics),
+    ):
         app.include_router(router, dependencies=[Depends(authenticated)])
     return app
 
@@ -108,7 +121,10 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
     )
     async def metrics(store: StoreParam) -> Response:
         text = exposition(
-            http_metrics, await JobMetrics.read(store), await VerifierMetrics.read(store)
+            http_metrics,
+            await JobMetrics.read(store),
+            await VerifierMetrics.read(store),
+            await ServingMetrics.read(ServedModels(store.link)),
         )
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 

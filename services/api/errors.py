@@ -37,7 +37,9 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StorageUnavailable: 503,
     errors.StorageFull: 507,
     errors.StoreUnavailable: 503,
+    errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
+    errors.ModelUnavailable: 503,
 }
 
 

@@ -259,7 +259,7 @@ async def _reader_of(file_id: str, store: Store) -> str | None:
     """A job that has not ended and reads the file."""
     after, more = None, True
     while more:
-        jobs, more = await store.list_jobs(after, 100)
+        jobs, more = await store.list_jobs(after=after, limit=100)
         for job in jobs:
             if not job.finished and file_id in _files_of(job):
                 return job.id

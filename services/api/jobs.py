@@ -35,7 +35,9 @@ async def create_job(
 ) -> JobObject:
     """Check the job, its task files and its model, and queue it."""
     spec = await admitted(body)
-    job = await store.create_job(spec.model_dump(mode="json"), metadata=body.metadata)
+    job = await store.create_job(
+        spec.model_dump(mode="json"), tenant=caller.tenant, metadata=body.metadata
+    )
     await audit(caller, "job.create", job.id)
     return JobObject.of(job)
 
@@ -48,13 +50,13 @@ async def list_jobs(
     limit: Limit = 20,
 ) -> JobPage:
     """Jobs, newest first."""
-    return JobPage.of(*await store.list_jobs(after, limit))
+    return JobPage.of(*await store.list_jobs(caller.tenant, after, limit))
 
 
 @router.get("/{job_id}", summary="Retrieve a job")
 async def get_job(job_id: str, store: StoreParam, caller: Reader) -> JobObject:
     """The job as it stands."""
-    return JobObject.of(await store.get_job(job_id))
+    return JobObject.of(await store.get_job(job_id, caller.tenant))
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")
@@ -62,7 +64,7 @@ async def cancel_job(
     job_id: str, store: StoreParam, caller: Writer, audit: AuditParam
 ) -> JobObject:
     """End a queued job, ask a running one to stop; cancelling twice is the same as once."""
-    job = await store.request_cancel(job_id)
+    job = await store.request_cancel(job_id, caller.tenant)
     if job.status in ("succeeded", "failed"):
         raise IllegalTransition(f"job {job_id} is {job.status} and cannot be cancelled any more")
     await audit(caller, "job.cancel", job_id)
@@ -91,7 +93,7 @@ async def list_events(
 ) -> Response | EventPage:
     """The events in the order they happened, or a stream that ends when the job does."""
     if not stream and "text/event-stream" not in request.headers.get("accept", ""):
-        events = await store.events(job_id, after, limit + 1)
+        events = await store.events(job_id, after, limit + 1, tenant=caller.tenant)
         return EventPage.of(events[:limit], len(events) > limit)
     if last_event_id:
         if not last_event_id.isdecimal():
@@ -99,9 +101,11 @@ async def list_events(
                 [Problem("Last-Event-ID", f"{last_event_id!r} is not the number of an event")]
             )
         after = int(last_event_id)
-    await store.get_job(job_id)  # a 404 must come before the stream begins
+    await store.get_job(job_id, caller.tenant)  # a 404 must come before the stream begins
     return StreamingResponse(
-        server_sent(store.follow(job_id, after), keepalive_seconds=KEEPALIVE_SECONDS),
+        server_sent(
+            store.follow(job_id, after, tenant=caller.tenant), keepalive_seconds=KEEPALIVE_SECONDS
+        ),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -73,7 +73,7 @@ class JobObject(BaseModel):
     training_file: str = Field(description="The training tasks.")
     validation_file: str | None = Field(description="The held-out tasks.")
     seed: int = Field(description="Seed of the job.")
-    trained_tokens: int | None = Field(default=None, description="Not counted.")
+    trained_tokens: int | None = Field(description="Completion tokens it was trained on.")
     organization_id: str = Field(default="strop", description="Constant.")
     result_files: list[str] = Field(default_factory=list, description="Always empty.")
     hyperparameters: dict[str, Any] = Field(
@@ -102,9 +102,10 @@ class JobObject(BaseModel):
             validation_file=job.spec["tasks"]["holdout"],
             seed=job.spec["seed"],
             method={"type": "strop", "strop": dict(job.spec)},
+            trained_tokens=job.trained_tokens,
             metadata=dict(job.metadata),
             error=None if job.error is None else JobErrorObject(**job.error),
-            cancel_requested=job.cancel_requested,
+            cancel_requested=job.request == "cancel",
             progress=None if job.progress is None else dict(job.progress),
             result=result,
         )

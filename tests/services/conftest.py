@@ -67,6 +67,7 @@ def api_process(
                 "STROP_REDIS_URL": valkey.url,
                 "STROP_MAX_BODY_BYTES": "65536",
                 "STROP_DATABASES": str(databases),
+                "STROP_WEBHOOK_ALLOW": "127.0.0.1",
             },
             pass_fds=[fd],
         )

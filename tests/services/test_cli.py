@@ -136,7 +136,7 @@ async def test_ctrl_c_detaches_and_does_not_cancel(strop: Strop, job_file: Path,
     assert f"detached; {job_id} goes on" in errors.decode()
     assert "Traceback" not in errors.decode()
     job = await api.store.get_job(job_id)
-    assert (job.status, job.cancel_requested) == ("queued", False)
+    assert (job.status, job.request) == ("queued", None)
 
 
 async def test_config_prints_the_resolved_spec_and_the_schema(job_file: Path) -> None:

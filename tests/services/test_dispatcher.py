@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from services.dispatcher import Dispatcher, Launch
-from services.jobs import TERMINAL, Job
+from services.dispatcher import Dispatcher
+from services.held_job import Beat, Launch, Patience
+from services.jobs import Job
 from services.store import Store
 
 SPEC = {"name": "job"}
@@ -22,7 +23,8 @@ SPEC = {"name": "job"}
 
 @asynccontextmanager
 async def dispatching(store: Store, launch: Launch, **options: Any) -> AsyncIterator[Dispatcher]:
-    dispatcher = Dispatcher(store, launch, poll_seconds=0.02, **options)
+    quick = Patience(**{"renew_s": 0.02, "retry_s": 0.01, **options.pop("patience", {})})
+    dispatcher = Dispatcher(store, launch, poll_seconds=0.02, patience=quick, **options)
     stop = asyncio.Event()
     running = asyncio.create_task(dispatcher.run(stop))
     try:
@@ -42,7 +44,7 @@ async def ended(store: Store, job_id: str) -> Job:
 async def test_jobs_run_one_after_the_other_in_their_order(store: Store) -> None:
     ran: list[str] = []
 
-    async def launch(job: Job) -> None:
+    async def launch(job: Job, beat: Beat) -> None:
         assert len(await store.running_jobs()) == 1
         ran.append(job.id)
         await store.transition(job.id, "succeeded")
@@ -58,7 +60,7 @@ async def test_two_dispatchers_share_the_queue_and_never_a_job(store: Store) -> 
     ran: list[str] = []
     together = asyncio.Barrier(4)
 
-    async def launch(job: Job) -> None:
+    async def launch(job: Job, beat: Beat) -> None:
         ran.append(job.id)
         await together.wait()  # passes only when all four run at once
         await store.transition(job.id, "succeeded")
@@ -73,36 +75,43 @@ async def test_two_dispatchers_share_the_queue_and_never_a_job(store: Store) -> 
     assert sorted(ran) == sorted(ids)
 
 
-async def test_a_launch_that_raises_fails_its_job_with_the_reason(store: Store) -> None:
-    async def launch(job: Job) -> None:
+async def test_a_launch_that_raises_is_tried_again_and_then_fails_its_job_with_the_reason(
+    store: Store,
+) -> None:
+    tried: list[int] = []
+
+    async def launch(job: Job, beat: Beat) -> None:
+        tried.append(job.attempts)
         raise RuntimeError("a long story\n\nValueError: no GPU in this house")
 
     job = await store.create_job(SPEC)
     async with dispatching(store, launch):
         failed = await ended(store, job.id)
-        assert failed.error == {
-            "code": "launch_failed",
-            "message": "ValueError: no GPU in this house",
-            "param": None,
-        }
-        assert (await ended(store, (await store.create_job(SPEC)).id)).status == "failed"
+    assert tried == [1, 2, 3, 4, 5]
+    assert failed.error == {
+        "code": "no_progress",
+        "message": "it was started 5 times without finishing a step; the last time: "
+        "ValueError: no GPU in this house",
+        "param": None,
+    }
 
 
-async def test_a_launch_that_says_nothing_fails_its_job(store: Store) -> None:
-    async def launch(job: Job) -> None:
-        return None
+async def test_a_launch_that_gets_on_is_never_given_up(store: Store) -> None:
+    async def launch(job: Job, beat: Beat) -> None:
+        step = {"kind": "step", "step": job.token}
+        await store.append_event(job.id, message="a step", data=step, token=job.token)
+        if job.token == 12:
+            await store.transition(job.id, "succeeded", token=job.token)
 
     job = await store.create_job(SPEC)
     async with dispatching(store, launch):
-        failed = await ended(store, job.id)
-    assert failed.error is not None
-    assert failed.error["code"] == "no_outcome"
+        assert (await ended(store, job.id)).status == "succeeded"
 
 
-async def test_stopping_asks_running_jobs_to_stop_and_claims_no_more(store: Store) -> None:
+async def test_stopping_gives_running_jobs_back_and_claims_no_more(store: Store) -> None:
     launched, tidied = asyncio.Event(), asyncio.Event()
 
-    async def launch(job: Job) -> None:
+    async def launch(job: Job, beat: Beat) -> None:
         launched.set()
         try:
             await asyncio.Event().wait()
@@ -113,16 +122,21 @@ async def test_stopping_asks_running_jobs_to_stop_and_claims_no_more(store: Stor
     async with dispatching(store, launch):
         await asyncio.wait_for(launched.wait(), 30)
     assert tidied.is_set()
-    stopped = await store.get_job(first.id)
-    assert stopped.error is not None
-    assert (stopped.status, stopped.error["code"]) == ("failed", "service_stopped")
+    given_back = await store.get_job(first.id)
+    assert (given_back.status, given_back.attempts, given_back.worker) == ("queued", 0, None)
+    assert (await store.events(first.id))[-1].message == (
+        "Job queued again: the service was stopped."
+    )
     assert (await store.get_job(second.id)).status == "queued"
+    again = await store.claim("w2")
+    assert again is not None
+    assert (again.id, again.token) == (first.id, 2), "it kept its place"
 
 
-async def test_a_job_that_does_not_stop_in_time_is_failed_all_the_same(store: Store) -> None:
+async def test_a_job_that_does_not_stop_in_time_is_given_back_all_the_same(store: Store) -> None:
     launched, release = asyncio.Event(), asyncio.Event()
 
-    async def launch(job: Job) -> None:
+    async def launch(job: Job, beat: Beat) -> None:
         launched.set()
         while not release.is_set():
             try:
@@ -131,43 +145,70 @@ async def test_a_job_that_does_not_stop_in_time_is_failed_all_the_same(store: St
                 continue
 
     job = await store.create_job(SPEC)
-    async with dispatching(store, launch, stop_seconds=0.1):
+    async with dispatching(store, launch, patience={"stop_s": 0.1}):
         await asyncio.wait_for(launched.wait(), 30)
-    stopped = await store.get_job(job.id)
-    assert stopped.error is not None
-    assert stopped.error["code"] == "service_stopped"
+    assert (await store.get_job(job.id)).status == "queued"
     release.set()
 
 
-async def test_a_cancelled_job_whose_launch_does_not_heed_it_is_ended(store: Store) -> None:
-    async def launch(job: Job) -> None:
+@pytest.mark.parametrize(
+    ("patience", "cancel", "becomes"),
+    [({"cancel_s": 0.05}, True, "cancelled"), ({"silent_s": 0.05}, False, "failed")],
+)
+async def test_a_launch_that_heeds_nothing_or_says_nothing_is_ended(
+    store: Store, patience: dict[str, float], cancel: bool, becomes: str
+) -> None:
+    async def launch(job: Job, beat: Beat) -> None:
         await asyncio.Event().wait()
 
     job = await store.create_job(SPEC)
-    async with dispatching(store, launch, cancel_seconds=0.05):
+    async with dispatching(store, launch, patience=patience):
         async for event in store.follow(job.id):
             if event.data.get("status") == "running":
                 break
-        await store.request_cancel(job.id)
-        assert (await ended(store, job.id)).status == "cancelled"
+        if cancel:
+            await store.request_cancel(job.id)
+        end = await ended(store, job.id)
+    assert end.status == becomes
+    if end.error is not None:
+        assert end.error["message"].endswith("its controller did not answer")
 
 
-async def test_a_dead_dispatchers_job_is_failed_and_a_living_ones_left_alone(store: Store) -> None:
+async def test_a_dead_dispatchers_job_is_resumed_and_a_living_ones_left_alone(store: Store) -> None:
     orphan, kept = await store.create_job(SPEC), await store.create_job(SPEC)
-    await store.claim("dead")
-    await store.claim("alive")
-    await store.heartbeat("alive", ttl=60)
+    await store.claim("dead", orphan.id, lease_s=0)
+    await store.claim("alive", kept.id)
 
-    async def launch(job: Job) -> None:
-        await store.transition(job.id, "succeeded")
+    async def launch(job: Job, beat: Beat) -> None:
+        await store.transition(job.id, "succeeded", token=job.token)
 
     async with dispatching(store, launch):
-        failed = await ended(store, orphan.id)
-        assert failed.error is not None
-        assert failed.error["code"] == "worker_lost"
-        assert (await ended(store, (await store.create_job(SPEC)).id)).status == "succeeded"
-    assert (await store.get_job(kept.id)).status == "running"
-    assert (await store.get_job(orphan.id)).status in TERMINAL
+        resumed = await ended(store, orphan.id)
+    assert (resumed.status, resumed.token) == ("succeeded", 2)
+    assert (await store.get_job(kept.id)).token == 1
+
+
+async def test_a_dispatcher_that_lost_its_claim_stops_its_controller_and_writes_nothing(
+    store: Store,
+) -> None:
+    launched, tidied = asyncio.Event(), asyncio.Event()
+
+    async def launch(job: Job, beat: Beat) -> None:
+        launched.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            tidied.set()
+
+    job = await store.create_job(SPEC)
+    async with dispatching(store, launch):
+        await asyncio.wait_for(launched.wait(), 30)
+        # Another dispatcher found the lease run out and was given the job.
+        await store.release(job.id, 1, "stolen", delay_s=60)
+        await asyncio.wait_for(tidied.wait(), 30)
+    assert [event.message for event in await store.events(job.id)] == [
+        "Job queued.", "Job started.", "Job queued again: stolen.",
+    ]  # fmt: skip
 
 
 def run_dispatcher(**env: str) -> subprocess.Popen[str]:
@@ -182,10 +223,11 @@ def run_dispatcher(**env: str) -> subprocess.Popen[str]:
 async def test_the_process_ends_on_sigterm(store: Store, store_url: str) -> None:
     process = run_dispatcher(STROP_REDIS_URL=store_url)
     try:
-        # Its first round fails the orphan: then it is known to be at work.
+        # Its first round recovers the orphan: then it is known to be at work.
         orphan = await store.create_job(SPEC)
-        await store.claim("dead")
-        assert (await ended(store, orphan.id)).status == "failed"
+        await store.claim("dead", lease_s=0)
+        await store.request_cancel(orphan.id)
+        assert (await ended(store, orphan.id)).status == "cancelled"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     finally:

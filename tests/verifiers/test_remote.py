@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from verifiers import remote
+from verifiers import guarded_http
 from verifiers.judge import judge
 from verifiers.pool import WorkerPool
 from verifiers.spec import parse_spec
@@ -225,9 +225,9 @@ def certificate(server: Server, tmp_path: Path) -> str:
 @pytest.fixture
 def trusted(certificate: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SSL_CERT_FILE", certificate)
-    remote._tls.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    guarded_http._tls.cache_clear()  # pyright: ignore[reportPrivateUsage]
     yield
-    remote._tls.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    guarded_http._tls.cache_clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def test_tls_is_spoken_and_its_deadline_holds_too(server: Server, trusted: None):
@@ -284,7 +284,7 @@ def test_a_private_address_is_refused_unless_an_operator_allows_it(
 def test_what_is_private(address: str, private: bool):
     import ipaddress
 
-    assert remote._private(ipaddress.ip_address(address)) is private  # pyright: ignore[reportPrivateUsage]
+    assert guarded_http._private(ipaddress.ip_address(address)) is private  # pyright: ignore[reportPrivateUsage]
 
 
 def test_clear_text_is_for_allowed_addresses_alone(monkeypatch: pytest.MonkeyPatch):

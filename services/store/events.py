@@ -1,0 +1,129 @@
+"""The events of jobs: append-only logs, numbered without a gap, that can be followed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+from services.jobs import TERMINAL, Event, EventLevel, EventType
+from services.redis_link import BLOCK_SECONDS
+from services.store.lua import CHANGE
+from services.store.part import PAGE, Part, dump, events_key, job_key, no_such_job, optional
+
+# arguments: level message type data key is_step tokens
+# Answers {'done', number, at}. A step also moves the job's progress and its budget.
+_APPEND = (
+    CHANGE
+    + """
+if ended() then return {'refused', status} end
+local at, keyed = now(), P .. 'keyed:' .. id
+if arg(5) ~= '' then
+  local told = redis.call('HGET', keyed, arg(5))
+  if told then
+    local number, then_ = string.match(told, '(%S+) (%S+)')
+    return done(number, then_)
+  end
+end
+local number = append(at, arg(1), arg(2), arg(3), arg(4))
+if arg(5) ~= '' then redis.call('HSET', keyed, arg(5), number .. ' ' .. at) end
+if arg(6) == '1' then
+  redis.call('HSET', job, 'progress', arg(4), 'attempts', 0)
+  redis.call('HINCRBY', job, 'trained_tokens', arg(7))
+  redis.call('HINCRBY', P .. 'trained', field('tenant'), arg(7))
+  if status == 'running' then pause_if_spent(at) end
+end
+return done(tostring(number), at)
+"""
+)
+
+
+class EventLog(Part):
+    """Events, appended and read."""
+
+    async def append_event(
+        self,
+        job_id: str,
+        *,
+        level: EventLevel = "info",
+        message: str,
+        type: EventType = "message",
+        data: Mapping[str, Any] | None = None,
+        token: int | None = None,
+        key: str | None = None,
+    ) -> Event:
+        """Append one event. A `step` also becomes the job's `progress` and counts its tokens.
+
+        An event whose `key` the job has already is not appended again. `token` is the
+        runner's; with it a server that is away is waited for. Raises NotFound, Fenced, and
+        IllegalTransition when the job has ended: its log is closed.
+        """
+        data = dict(data or {})
+        is_step = data.get("kind") == "step"
+        tokens = int(data.get("completion_tokens", 0)) if is_step else 0
+        number, at = await self._change(
+            _APPEND, job_id, "get another event",
+            level, message, type, dump(data), optional(key), "1" if is_step else "0", tokens,
+            token=token,
+        )  # fmt: skip
+        return Event(int(number), float(at), level, type, message, data)
+
+    async def events(
+        self,
+        job_id: str,
+        after: int | None = None,
+        limit: int = PAGE,
+        *,
+        tenant: str | None = None,
+    ) -> list[Event]:
+        """Up to `limit` events in order, from behind the event `after`. Raises NotFound."""
+        if tenant is not None:
+            await self._status(job_id, tenant)
+        entries: list[tuple[str, dict[str, str]]] = await self._link.ask(
+            "XRANGE", events_key(job_id), f"{(after or 0) + 1}-0", "+", "COUNT", limit
+        )
+        if not entries:
+            await self._status(job_id, tenant)
+        return [_event_of(*entry) for entry in entries]
+
+    async def follow(
+        self, job_id: str, after: int | None = None, *, tenant: str | None = None
+    ) -> AsyncIterator[Event]:
+        """Every event from behind `after`, those to come included; ends after the terminal one.
+
+        Raises NotFound.
+        """
+        last = after or 0
+        while True:
+            # The status is read first: a job that had ended by then has all its events stored.
+            finished = await self._status(job_id, tenant) in TERMINAL
+            page = await self.events(job_id, last)
+            for event in page:
+                last = event.id
+                yield event
+                if event.terminal:
+                    return
+            if finished and not page:
+                return
+            if not page:
+                block = int(BLOCK_SECONDS * 1000)
+                await self._link.ask(
+                    "XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", events_key(job_id), f"{last}-0"
+                )
+
+    async def _status(self, job_id: str, tenant: str | None) -> str:
+        status, owner = await self._link.ask("HMGET", job_key(job_id), "status", "tenant")
+        if status is None or tenant not in (None, owner):
+            raise no_such_job(job_id)
+        return status
+
+
+def _event_of(event_id: str, fields: Mapping[str, str]) -> Event:
+    return Event(
+        id=int(event_id.partition("-")[0]),
+        created_at=float(fields["at"]),
+        level=cast("EventLevel", fields["level"]),
+        type=cast("EventType", fields["type"]),
+        message=fields["message"],
+        data=json.loads(fields["data"]),
+    )
