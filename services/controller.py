@@ -26,7 +26,7 @@ from services.preparation import prepare
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
-from trainer.checkpoint import checked
+from trainer.checkpoint import Checkpoint, checked
 
 REQUEST_POLL_SECONDS = 1.0
 BEAT_SECONDS = 5.0
@@ -133,8 +133,7 @@ class JobController:
             tell_verifiers=store.tell_verifiers,
             tell=journal.warn,
         )
-        # It is named by its model, which is what everybody else wants of a checkpoint.
-        begin = None if source is None else await asyncio.to_thread(checked, Path(source).parent)
+        begin = None if source is None else await asyncio.to_thread(_source, Path(source))
         try:
             folder = self._folder / "checkpoints"
             ended = await run_course(job, ready, tiers, folder, journal, pause, begin)
@@ -148,6 +147,11 @@ class JobController:
             "traces": str(traces),
             "gain": journal.gain(),
         }
+
+
+def _source(path: Path) -> Checkpoint:
+    """The checkpoint in this folder, or around this model folder."""
+    return checked(path.parent if path.name == "model" else path)
 
 
 def describe(error: BaseException) -> JobError:
