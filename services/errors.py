@@ -36,6 +36,12 @@ class StoreUnavailable(StropError):
     code = "store_unavailable"
 
 
+class ClusterUnavailable(StropError):
+    """The Ray cluster cannot be reached."""
+
+    code = "cluster_unavailable"
+
+
 class BadSettings(StropError):
     """An environment variable is missing or does not fit."""
 
@@ -118,6 +124,12 @@ class QuotaExceeded(TooMuch):
     """The tenant has all that it may have; something must end or be deleted first."""
 
     code = "quota_exceeded"
+
+
+class MalformedBody(StropError):
+    """The request's body is not what its type says."""
+
+    code = "malformed_body"
 
 
 class TooLarge(StropError):

@@ -109,7 +109,7 @@ class FileStore:
         purpose: Purpose,
         file_id: str | None = None,
     ) -> FileRecord:
-        """Keep a file that has arrived.
+        """Keep a file that has arrived and was flushed.
 
         Tasks are checked line by line; malformed ones are kept with the status `error`, so
         that their owner sees the line. An id that was added before names that same file: the
@@ -117,7 +117,6 @@ class FileStore:
         StorageFull.
         """
         _check_name(filename)
-        await file.flush()
         suffix, details = ".bin", None
         if purpose in _TASK_FILES:
             suffix, details = await asyncio.to_thread(check_task_file, file.path)

@@ -16,13 +16,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from services.api import errors, files, graders, inference, jobs, model_routes, webhooks
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
+from services.api.bodies import Bodies
 from services.api.errors import ProblemBody
 from services.api.judging import Judging
-from services.api.middleware import BodyLimit, Identified, Measured
+from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.files import FileStore
+from services.idempotency import IdempotencyKeys
 from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.served_models import ServedModels
@@ -53,6 +55,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.settings = settings
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
+        app.state.idempotency = IdempotencyKeys(app.state.store.link)
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
@@ -70,12 +73,15 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        responses=dict.fromkeys((401, 403, 404, 408, 409, 413, 415, 422, 429, 503, 507), _PROBLEM),
+        redirect_slashes=False,  # a redirect would repeat the caller's Host header
+        responses=dict.fromkeys(
+            (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 503, 507), _PROBLEM
+        ),
     )
     errors.install(app)
     app.add_middleware(Audited)
     app.add_middleware(
-        BodyLimit, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
+        Bodies, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
     )
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)

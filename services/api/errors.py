@@ -29,6 +29,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.Unauthorized: 401,
+    errors.MalformedBody: 400,
     errors.Forbidden: 403,
     errors.TooMuch: 429,
     errors.TooSlow: 408,

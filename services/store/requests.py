@@ -138,7 +138,8 @@ class Requests(Part):
         """Queue a job with this resolved spec.
 
         It is paused after `max_runtime_s` seconds of running or `max_tokens` completion
-        tokens. With `validating` it waits for `accept` before it may start.
+        tokens. With `validating` it waits for `accept` before it may start. The same
+        `request_id` (24 hexadecimal digits) gives the same job, however often it is sent.
         """
         return await self._create(
             spec,
@@ -154,7 +155,7 @@ class Requests(Part):
     async def _create(
         self, spec: Mapping[str, Any], tenant: str, *, validating: bool = False, **fields: str
     ) -> Job:
-        job_id = f"ftjob-{secrets.token_hex(12)}"
+        job_id = f"ftjob-{fields.get('request_id') or secrets.token_hex(12)}"
         status: JobStatus = "validating_files" if validating else "queued"
         message = "Validating files." if validating else "Job queued."
         origin = f" It tries {fields['retry_of']} again." if "retry_of" in fields else ""
