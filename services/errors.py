@@ -36,6 +36,12 @@ class StoreUnavailable(StropError):
     code = "store_unavailable"
 
 
+class ClusterUnavailable(StropError):
+    """The Ray cluster cannot be reached."""
+
+    code = "cluster_unavailable"
+
+
 class BadSettings(StropError):
     """An environment variable is missing or does not fit."""
 
@@ -96,10 +102,28 @@ class Unauthorized(StropError):
     code = "invalid_api_key"
 
 
+class IdentityUnavailable(StropError):
+    """Whoever vouches for the caller cannot be asked at this moment."""
+
+    code = "identity_unavailable"
+
+
 class Forbidden(StropError):
     """The caller is known and may not do this."""
 
     code = "forbidden"
+
+
+class ForeignHost(StropError):
+    """The service was asked by a name that is not its own."""
+
+    code = "foreign_host"
+
+
+class ForeignOrigin(Forbidden):
+    """A page of another site sent the request."""
+
+    code = "foreign_origin"
 
 
 class TooMuch(StropError):
@@ -118,6 +142,12 @@ class QuotaExceeded(TooMuch):
     """The tenant has all that it may have; something must end or be deleted first."""
 
     code = "quota_exceeded"
+
+
+class MalformedBody(StropError):
+    """The request's body is not what its type says."""
+
+    code = "malformed_body"
 
 
 class TooLarge(StropError):

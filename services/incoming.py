@@ -25,7 +25,7 @@ from services.private_files import make_private_folder
 _PREFIX = ".incoming-"
 _BUFFER_BYTES = 1024 * 1024
 _T = TypeVar("_T")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Incoming:

@@ -29,7 +29,9 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.Unauthorized: 401,
+    errors.MalformedBody: 400,
     errors.Forbidden: 403,
+    errors.ForeignHost: 421,
     errors.TooMuch: 429,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
@@ -39,6 +41,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StoreUnavailable: 503,
     errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
+    errors.IdentityUnavailable: 503,
     errors.ModelUnavailable: 503,
 }
 

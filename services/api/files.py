@@ -9,13 +9,15 @@ from typing import Annotated, Literal, cast
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
 from services.api.audited import AuditParam
 from services.api.auth import StoreParam, allowed
+from services.api.conditional import IfMatchParam, represented
 from services.api.multipart import UploadForm, read_upload
+from services.api.once import OnceParam
 from services.callers import Caller
 from services.errors import FileInUse, InvalidRequest, Problem, TooSlow
 from services.files import PURPOSES, FileRecord, FileStatus, FileStore, Order, Purpose
@@ -132,34 +134,45 @@ _FORM = {
 }
 
 
-@router.post("", summary="Upload a file", openapi_extra=_FORM)
+@router.post("", summary="Upload a file", response_model=FileObject, openapi_extra=_FORM)
 async def upload_file(
     request: Request,
     files: FilesParam,
     settings: SettingsParam,
     caller: Writer,
     audit: AuditParam,
-) -> FileObject:
+    once: OnceParam,
+) -> Response:
     """Store a file, as it arrives. Tasks (`fine-tune`, `evals`) are JSON lines or Parquet."""
     try:
         async with (
             asyncio.timeout(settings.upload_seconds),
+            once.turn(caller.tenant) as turn,
             files.incoming(caller.tenant, settings.max_upload_bytes) as file,
         ):
             form = await read_upload(
                 request.headers.get("content-type", ""), _pieces(request), file.write
             )
             purpose = _purpose(form)
-            record = await files.add(
-                file, tenant=caller.tenant, filename=form.filename, purpose=purpose
-            )
+            await file.flush()
+
+            async def create(request_id: str | None) -> Response:
+                record = await files.add(
+                    file,
+                    tenant=caller.tenant,
+                    filename=form.filename,
+                    purpose=purpose,
+                    file_id=request_id and f"file-{request_id}",
+                )
+                await audit(caller, "file.upload", record.id, bytes=record.bytes, purpose=purpose)
+                return _represented(request, record)
+
+            return await turn(f"{form.filename} {purpose} {file.sha256}", create)
     except TimeoutError:
         raise TooSlow(
             f"the file did not arrive within {settings.upload_seconds:.0f} s; an operator can "
             "raise STROP_UPLOAD_SECONDS"
         ) from None
-    await audit(caller, "file.upload", record.id, bytes=record.bytes, purpose=purpose)
-    return FileObject.of(record)
 
 
 @router.get("", summary="List files")
@@ -177,10 +190,10 @@ async def list_files(
     )
 
 
-@router.get("/{file_id}", summary="Retrieve a file")
-async def get_file(file_id: str, files: FilesParam, caller: Reader) -> FileObject:
+@router.get("/{file_id}", summary="Retrieve a file", response_model=FileObject)
+async def get_file(request: Request, file_id: str, files: FilesParam, caller: Reader) -> Response:
     """What is known of the file."""
-    return FileObject.of(await files.get(file_id, caller.tenant))
+    return _represented(request, await files.get(file_id, caller.tenant))
 
 
 @router.get(
@@ -206,17 +219,23 @@ async def get_content(file_id: str, files: FilesParam, caller: Reader) -> Stream
             "Content-Length": str(record.bytes),
             "Content-Disposition": f"attachment; filename*=utf-8''{quote(record.filename, '')}",
             "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "private, no-cache",
         },
     )
 
 
 @router.delete("/{file_id}", summary="Delete a file")
 async def delete_file(
-    file_id: str, files: FilesParam, store: StoreParam, caller: Writer, audit: AuditParam
+    file_id: str,
+    files: FilesParam,
+    store: StoreParam,
+    caller: Writer,
+    audit: AuditParam,
+    if_match: IfMatchParam,
 ) -> FileDeleted:
     """Remove the file; refused while a job that has not ended reads it."""
-    await files.get(file_id, caller.tenant)
-    reader = await _reader_of(file_id, store)
+    if_match.check(_revision(await files.get(file_id, caller.tenant)))
+    reader = await _reader_of(file_id, caller.tenant, store)
     if reader is not None:
         raise FileInUse(
             f"job {reader} reads {file_id} and has not ended: cancel it, or wait for its end"
@@ -224,6 +243,14 @@ async def delete_file(
     await files.delete(file_id, caller.tenant)
     await audit(caller, "file.delete", file_id)
     return FileDeleted(id=file_id)
+
+
+def _revision(file: FileRecord) -> str:
+    return file.sha256[:16]
+
+
+def _represented(request: Request, file: FileRecord) -> Response:
+    return represented(request, FileObject.of(file), _revision(file))
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
@@ -255,11 +282,11 @@ def _purpose(form: UploadForm) -> Purpose:
     return cast("Purpose", purpose)
 
 
-async def _reader_of(file_id: str, store: Store) -> str | None:
+async def _reader_of(file_id: str, tenant: str, store: Store) -> str | None:
     """A job that has not ended and reads the file."""
     after, more = None, True
     while more:
-        jobs, more = await store.list_jobs(after=after, limit=100)
+        jobs, more = await store.list_jobs(tenant, after, 100)
         for job in jobs:
             if not job.finished and file_id in _files_of(job):
                 return job.id

@@ -11,8 +11,10 @@ from starlette.responses import Response
 from services.api.admission import admitted
 from services.api.audited import AuditParam
 from services.api.auth import StoreParam, allowed
+from services.api.conditional import represented
 from services.api.events import server_sent
 from services.api.models import CreateJob, EventPage, JobObject, JobPage
+from services.api.once import OnceParam
 from services.callers import Caller
 from services.errors import IllegalTransition, InvalidRequest, Problem
 
@@ -29,17 +31,29 @@ EventId = Annotated[
 ]
 
 
-@router.post("", summary="Queue a job")
+@router.post("", summary="Queue a job", response_model=JobObject)
 async def create_job(
-    body: CreateJob, store: StoreParam, caller: Writer, audit: AuditParam
-) -> JobObject:
+    request: Request,
+    body: CreateJob,
+    store: StoreParam,
+    caller: Writer,
+    audit: AuditParam,
+    once: OnceParam,
+) -> Response:
     """Check the job, its task files and its model, and queue it."""
-    spec = await admitted(body)
-    job = await store.create_job(
-        spec.model_dump(mode="json"), tenant=caller.tenant, metadata=body.metadata
-    )
-    await audit(caller, "job.create", job.id)
-    return JobObject.of(job)
+
+    async def create(request_id: str | None) -> Response:
+        spec = await admitted(body)
+        job = await store.create_job(
+            spec.model_dump(mode="json"),
+            tenant=caller.tenant,
+            metadata=body.metadata,
+            request_id=request_id,
+        )
+        await audit(caller, "job.create", job.id)
+        return represented(request, JobObject.of(job), job.revision)
+
+    return await once(caller.tenant, create)
 
 
 @router.get("", summary="List jobs")

@@ -1,18 +1,14 @@
-"""What happens to every request before a route sees it: an id, a bound on the body, a measurement."""
+"""What happens to every request before a route sees it: it gets an id, and is measured."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
-from collections.abc import Set
 
-from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.errors import strop_error_response
-from services.errors import TooLarge
 from services.metrics import HttpMetrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -41,50 +37,6 @@ class Identified:
             await send(message)
 
         await self._app(scope, receive, identified)
-
-
-class BodyLimit:
-    """Answers 413 to a body of more than `max_bytes`, announced or sent in chunks.
-
-    The routes in `streamed`, (method, path), read their bodies themselves.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, streamed: Set[tuple[str, str]]) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-        self._streamed = streamed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) in self._streamed:
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        error = TooLarge(
-            f"the request body is larger than {self._max_bytes} bytes; an operator can raise "
-            "STROP_MAX_BODY_BYTES"
-        )
-        announced = request.headers.get("content-length", "0")
-        if not announced.isdecimal() or int(announced) > self._max_bytes:
-            await strop_error_response(request, error)(scope, receive, send)
-            return
-        # The body is small by definition, so it is read here: a route never sees too much of it.
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_bytes:
-                await strop_error_response(request, error)(scope, receive, send)
-                return
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
-
-        await self._app(scope, replay, send)
 
 
 class Measured:

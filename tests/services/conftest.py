@@ -50,12 +50,15 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def api_process(
-    valkey: EmbeddedValkey, databases: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def api_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the API process."""
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="session")
+def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iterator[str]:
     """The url of an API process over the session's Valkey."""
-    home = tmp_path_factory.mktemp("api")
-    log = home / "log"
+    log = api_home / "log"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
         process = spawn(
@@ -63,9 +66,10 @@ def api_process(
             log=log,
             env={
                 **os.environ,
-                "STROP_HOME": str(home),
+                "STROP_HOME": str(api_home),
                 "STROP_REDIS_URL": valkey.url,
                 "STROP_MAX_BODY_BYTES": "65536",
+                "STROP_MAX_UPLOAD_BYTES": "3000000",
                 "STROP_DATABASES": str(databases),
                 "STROP_WEBHOOK_ALLOW": "127.0.0.1",
             },
