@@ -6,7 +6,7 @@ EXTRA ?= cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test chaos lint lock clean
 
 install: $(INSTALLED)
 
@@ -29,6 +29,10 @@ test: lint
 	$(BIN)/python -m pytest -q --ignore=tests/verifiers; others=$$?; \
 	wait $$verifiers; verified=$$?; \
 	cat $(VENV)/verifiers-tests.log; exit $$((others || verified))
+
+# Every fault, each under a job of its own length; a part of it runs in `make test`.
+chaos: install
+	STROP_CHAOS=1 $(BIN)/python -m pytest -q -s tests/chaos
 
 lint: install
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ class LearnerTier:
         self._group: LearnerGroup | None = None
         self._watching: asyncio.Task[None] | None = None
         self._loss: str | None = None
+        self._ready = False
         self._busy = 0
 
     async def start(self, saved: Checkpoint | None) -> None:
@@ -58,8 +59,9 @@ class LearnerTier:
         await self._care.tell(f"trainer is replaced after {monotonic() - since:.1f} s")
 
     async def _begin(self, saved: Checkpoint | None) -> None:
-        self._group, self._loss = self._make(), None
+        self._group, self._loss, self._ready = self._make(), None, False
         await self.call("ready", self._care.start_s)
+        self._ready = True
         self._watching = asyncio.create_task(self._watch(self._group))
         if saved is not None:
             await self.call("resume", self._care.start_s, saved)
@@ -91,7 +93,9 @@ class LearnerTier:
         """End the group; what does not end in time is killed."""
         await self._unwatch()
         if self._group is not None:
-            await self._group.close(seconds)
+            # One that is not up yet would not hear that it is to close.
+            end = self._group.close if self._ready else self._group.abort
+            await end(seconds)
             self._group = None
 
     @contextmanager

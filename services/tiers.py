@@ -159,7 +159,8 @@ class RayTiers:
             options["concurrency_groups"] = {"life": 1}  # it answers while it scores
         if tier.labels:
             options["label_selector"] = dict(tier.labels)
-        return ray.remote(kind).options(**options).remote(*args)
+        make: Any = ray.remote(**options)
+        return make(kind).remote(*args)
 
     def _env(self, tier: ModelTierSpec) -> dict[str, str]:
         if tier.gpus:

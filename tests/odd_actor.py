@@ -1,10 +1,11 @@
-"""An actor of a tier that does no work, and misbehaves as it is told."""
+"""An actor and a learner that do no work, and misbehave as they are told."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,33 @@ def first_time(flag: str) -> bool:
         return False
     Path(flag).touch()
     return True
+
+
+class OddLearner:
+    """One rank of a learner group."""
+
+    def __init__(self, config: str) -> None:
+        self._config, self._done = config, 0
+
+    def ready(self) -> None: ...
+
+    def progress(self) -> int:
+        return self._done
+
+    def resume(self, step: int) -> None:
+        self._done = step
+
+    def learn(self, flag: str) -> int:
+        """Stands still for the first who calls with this flag."""
+        if first_time(flag):
+            time.sleep(600)
+        self._done += 1
+        return self._done
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def refuse(self) -> None:
+        raise ValueError(f"{self._config} is broken")
+
+    def close(self) -> None: ...

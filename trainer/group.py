@@ -30,7 +30,9 @@ Command = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 class GroupFailed(RuntimeError):
-    """A worker of the group raised; the message carries its reason."""
+    """A worker of the group raised; the message carries its reason, `kind` the error's name."""
+
+    kind = ""
 
 
 class GroupLost(GroupFailed):
@@ -50,6 +52,7 @@ class RankBeat:
 class _Raised:
     """What a method raised on a rank, as words; and whether another group may do better."""
 
+    kind: str
     reason: str
     mendable: bool
 
@@ -163,7 +166,8 @@ def _obey(loop_config: dict[str, Any]) -> None:
         threading.Thread(target=_beat, args=arguments, daemon=True).start()
         _serve(mailbox, rank, worker)
     except Exception as error:
-        raised = _Raised(f"rank {rank}: {type(error).__name__}: {error}", _mendable(error))
+        kind = type(error).__name__
+        raised = _Raised(kind, f"rank {rank}: {kind}: {error}", _mendable(error))
         ray.get(mailbox.fail.remote(raised), timeout=POLL_SECONDS)
         raise
     finally:
@@ -269,8 +273,10 @@ class LearnerGroup:
         finally:
             reply.cancel()
         if isinstance(answers, _Raised):
-            kind = GroupLost if answers.mendable else GroupFailed
-            raise kind(f"trainer group ended during {method!r}: {answers.reason}")
+            failure = GroupLost if answers.mendable else GroupFailed
+            raised = failure(f"trainer group ended during {method!r}: {answers.reason}")
+            raised.kind = answers.kind
+            raise raised
         return answers
 
     def _reason(self) -> str:

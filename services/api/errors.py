@@ -31,6 +31,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Unauthorized: 401,
     errors.MalformedBody: 400,
     errors.Forbidden: 403,
+    errors.ForeignHost: 421,
     errors.TooMuch: 429,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
@@ -40,6 +41,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StoreUnavailable: 503,
     errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
+    errors.IdentityUnavailable: 503,
     errors.ModelUnavailable: 503,
 }
 
