@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
-from services.access_settings import AccessSettings
+from services.access_settings import AccessSettings, Names
 from services.errors import BadSettings
 
 DEFAULT_PORT = 8420
@@ -58,6 +58,11 @@ class Settings(AccessSettings):
         le=65535,
         description="Port of the local Ray's metrics, vLLM's among them; 0 takes a free one.",
     )
+    tier_labels: bool = Field(
+        default=False,
+        description="Place a tier whose job names no labels on the Ray nodes that carry the label "
+        "strop/<tier>=true, as those of deploy/kuberay do.",
+    )
     max_running_jobs: int = Field(
         default=1, ge=1, description="Jobs that one dispatcher runs at the same time."
     )
@@ -69,6 +74,11 @@ class Settings(AccessSettings):
     )
     upload_seconds: float = Field(
         default=600.0, gt=0, description="Longest that the upload of one file may take."
+    )
+    data_roots: Names | None = Field(
+        default=None,
+        description="Folders, separated by commas, in which jobs may name files of their own; "
+        "`strop up` on loopback opens every file of its user, otherwise none is open.",
     )
     verify_workers: int = Field(
         default=2, ge=1, description="Processes in which the API judges what graders are run on."
