@@ -30,9 +30,9 @@ test: lint
 	wait $$verifiers; verified=$$?; \
 	cat $(VENV)/verifiers-tests.log; exit $$((others || verified))
 
-# Every fault, each under a job of its own length; a part of it runs in `make test`.
+# Kill everything in turn under a running job, fill its disk and damage a checkpoint.
 chaos: install
-	STROP_CHAOS=1 $(BIN)/python -m pytest -q -s tests/chaos
+	STROP_CHAOS=long $(BIN)/python -m pytest -q -s tests/chaos
 
 lint: install
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ class Limits:
     """
 
     progress_s: float
-    probe_failures: int = 3
+    probe_failures: int = 5
     request_failures: int = 3
 
 

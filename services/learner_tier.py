@@ -133,10 +133,9 @@ class LearnerTier:
                 beats = {}
             where |= beats
             for rank, health in ranks.items():
-                if rank in beats:
-                    health.answered(beats[rank].progress, monotonic(), busy=self._busy > 0)
-                else:
-                    health.silent()
+                # A rank that writes a checkpoint may be silent; one that is dead Ray Train tells.
+                counter = where[rank].progress if rank in where else 0
+                health.answered(counter, monotonic(), busy=self._busy > 0)
                 if health.state == "lost":
                     await self._give_up(group, rank, health.reason, where.get(rank))
                     return

@@ -66,7 +66,7 @@ class Care:
     tell: Callable[[str], Awaitable[None]]
     dumps: Path
     beat_s: float = 5.0
-    answer_s: float = 20.0
+    answer_s: float = 30.0
 
 
 @dataclass(eq=False, slots=True)

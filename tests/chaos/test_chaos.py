@@ -17,8 +17,11 @@ from tests.services.local_service import Up, running
 from tests.tiny_model import make_tiny_model
 
 SHORT = ("rollout engine core", "teacher", "trainer rank", "controller")
-LONG = "STROP_CHAOS" in os.environ
-"""Set by `make chaos`: every fault, and a job that goes on long enough for them."""
+CHAOS = os.environ.get("STROP_CHAOS")
+"""`long` (`make chaos`): every fault, and a job that goes on long enough for them; `short`."""
+LONG = CHAOS == "long"
+
+pytestmark = pytest.mark.skipif(CHAOS is None, reason="takes minutes: `make chaos` runs it")
 
 
 @pytest.fixture(scope="module")
