@@ -79,6 +79,31 @@ def test_an_unreachable_server_is_our_fault_and_no_password_is_told(database: st
 
 
 @pytest.mark.parametrize(
+    ("database", "said"),
+    [
+        ("host=169.254.169.254 dbname=x", "'169.254.169.254'"),
+        ("postgresql://u:hunter2@db.evil.test/x", "'db.evil.test'"),
+        ("host=db.internal,db.evil.test dbname=x", "'db.evil.test'"),
+        ("host=/var/run/postgresql dbname=x", "'/var/run/postgresql'"),
+        ("dbname=x", "this machine's socket"),
+        ("host=db.internal hostaddr=127.0.0.1 dbname=x", "may not set hostaddr"),
+        ("host=db.internal sslkey=/etc/passwd dbname=x", "may not set sslkey"),
+        ("postgresql://db.internal/x?passfile=/etc/shadow", "may not set passfile"),
+        ("host=db.internal service=other", "may not set service"),
+        ("$STROP_SQL_ALLOW", "no STROP_SQL_ALLOW that names a database"),
+    ],
+)
+def test_a_task_leads_only_to_servers_that_the_operator_allows(
+    database: str, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STROP_SQL_ALLOW", "db.internal, 10.0.0.7")
+    answer = verdict(database, "SELECT 1", "SELECT 2")
+    assert (answer.status, answer.score) == ("infra_error", None)
+    assert said in str(answer.evidence["reason"])
+    assert "hunter2" not in str(answer.evidence)
+
+
+@pytest.mark.parametrize(
     "database", ["shop.sqlite", "$HOME", "$STROP_GRADER_SECRET_A", "mysql://x/y"]
 )
 def test_what_is_no_connection_string_is_no_task(database: str):
