@@ -28,6 +28,15 @@ def refused(home: Path, **env: str) -> str:
     return done.stderr.splitlines()[-1]
 
 
+def descendants(service: Up, part: str) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie, or gone
+            if part in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
 @pytest.mark.timeout(600)
 def test_the_service_comes_up_private_survives_a_kill_and_leaves_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -57,22 +66,25 @@ def test_the_service_comes_up_private_survives_a_kill_and_leaves_nothing(tmp_pat
     with running(home) as second:
         assert not ray_folder.exists()
         assert key_file.read_text() == key  # the store kept it
+        # A cluster that dies is started again, and the dispatcher with it.
+        lost = {part: descendants(second, part)[0] for part in ("raylet/raylet", "dispatcher")}
+        lost["raylet/raylet"].kill()
+        deadline = time.monotonic() + 240
+        again: list[psutil.Process] = []
+        for part, process in lost.items():
+            while not (found := [p for p in descendants(second, part) if p != process]):
+                assert time.monotonic() < deadline, f"{part} was not started again"
+                time.sleep(0.2)
+            again += found
         ray_folder = Path((home / "ray_folder").read_text())
         second.process.send_signal(signal.SIGTERM)
         assert second.process.wait(120) == 0
         second.assert_gone()
+        _, alive = psutil.wait_procs(again, timeout=30)
+        assert alive == []
     assert not ray_folder.exists()
     assert not (home / "service.json").exists()
     assert not (home / "valkey" / "url").exists()
-
-
-def descendants(service: Up, part: str) -> list[psutil.Process]:
-    found: list[psutil.Process] = []
-    for process in psutil.Process(service.process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # a zombie, or gone
-            if part in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 def test_a_part_that_dies_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
