@@ -35,7 +35,7 @@ SECRETS = "STROP_SQL_"
 ALLOW = "STROP_SQL_ALLOW"
 """Environment variable: hosts that tasks may name themselves, `db.internal,/run/postgresql`."""
 _KEYWORDS = frozenset({
-    "host", "port", "dbname", "user", "password", "sslmode", "options", "connect_timeout",
+    "host", "port", "dbname", "user", "sslmode", "options", "connect_timeout",
     "application_name",
 })  # fmt: skip
 """What a task's own connection string may set: nothing that names a file, a service or an

@@ -41,6 +41,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StoreUnavailable: 503,
     errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
+    errors.DryRunUnavailable: 503,
     errors.IdentityUnavailable: 503,
     errors.ModelUnavailable: 503,
 }

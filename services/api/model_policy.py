@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from services.settings import Settings
 from trainer.model_files import DEMO, looks_like_model
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -26,6 +27,12 @@ class ModelPolicy:
         self._patterns = tuple(patterns)
         self._roots = [root.resolve() for root in roots]
         self._home = home.resolve()
+
+    @classmethod
+    def of(cls, settings: Settings) -> ModelPolicy:
+        """What this environment allows."""
+        roots = [Path(root) for root in settings.data_roots or ()]
+        return cls(settings.allowed_models, roots, settings.home)
 
     def problem(self, name: str) -> str | None:
         """Why a model may not be used, or None. Reads the disk."""

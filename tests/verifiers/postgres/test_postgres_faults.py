@@ -65,24 +65,40 @@ def test_a_connection_string_may_stand_in_the_environment_of_the_pool(
     assert "STROP_SQL_ABSENT" in str(answer.evidence["reason"])
 
 
+DSNS_WITH_PASSWORDS = [
+    "postgresql://u:hunter2@127.0.0.1:1/shop", "host=127.0.0.1 port=1 password=hunter2",
+    "postgresql://u:hunter2@127.0.0.1/shop?nonsense=1", "password=hunter2 host='",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("database", DSNS_WITH_PASSWORDS)
+def test_an_unreachable_server_is_our_fault_and_no_password_is_told(
+    database: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STROP_SQL_SHOP", database)
+    answer = verdict("$STROP_SQL_SHOP", "SELECT 1", "SELECT 2")
+    assert (answer.status, answer.score) == ("infra_error", None)
+    assert "hunter2" not in str(answer.evidence)
+
+
 @pytest.mark.parametrize(
     "database",
     [
-        "postgresql://u:hunter2@127.0.0.1:1/shop", "host=127.0.0.1 port=1 password=hunter2",
-        "postgresql://u:hunter2@127.0.0.1/shop?nonsense=1", "password=hunter2 host='",
+        *DSNS_WITH_PASSWORDS, "postgresql://db/shop?password=hunter2",
+        "dbname=x PASSWORD = 'hunter2'", "host=db sslpassword=hunter2",
     ],
 )  # fmt: skip
-def test_an_unreachable_server_is_our_fault_and_no_password_is_told(database: str):
-    answer = verdict(database, "SELECT 1", "SELECT 2")
-    assert (answer.status, answer.score) == ("infra_error", None)
-    assert "hunter2" not in str(answer.evidence)
+def test_a_task_holds_no_password_for_tasks_are_shown(database: str):
+    with pytest.raises(SpecError, match="holds a password") as caught:
+        parse_spec(spec(database, "SELECT 1"))
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("database", "said"),
     [
         ("host=169.254.169.254 dbname=x", "'169.254.169.254'"),
-        ("postgresql://u:hunter2@db.evil.test/x", "'db.evil.test'"),
+        ("postgresql://u@db.evil.test/x", "'db.evil.test'"),
         ("host=db.internal,db.evil.test dbname=x", "'db.evil.test'"),
         ("host=/var/run/postgresql dbname=x", "'/var/run/postgresql'"),
         ("dbname=x", "this machine's socket"),
@@ -100,7 +116,6 @@ def test_a_task_leads_only_to_servers_that_the_operator_allows(
     answer = verdict(database, "SELECT 1", "SELECT 2")
     assert (answer.status, answer.score) == ("infra_error", None)
     assert said in str(answer.evidence["reason"])
-    assert "hunter2" not in str(answer.evidence)
 
 
 @pytest.mark.parametrize(
