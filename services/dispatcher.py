@@ -175,7 +175,7 @@ async def _main(settings: Settings) -> None:
         dispatcher = Dispatcher(
             store,
             launch,
-            RayCluster(settings.ray_address).look,
+            RayCluster(settings.ray_address, labelled=settings.tier_labels).look,
             max_running=settings.max_running_jobs,
             patience=Patience(stop_s=STOP_SECONDS),
         )
