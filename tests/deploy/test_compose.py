@@ -90,7 +90,7 @@ def test_every_setting_of_the_service_exists_and_is_accepted(
             monkeypatch.setenv(key, value)
     settings = Settings()
     assert settings.ray_address == "ray-head:6379"
-    assert str(settings.home) == "/data"
+    assert str(settings.home) == "/data/strop"
     assert "api:8420" in Names(settings.allowed_hosts)  # as Prometheus asks
     check_transport(settings, settings.host)
 

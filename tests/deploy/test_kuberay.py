@@ -145,7 +145,7 @@ def test_the_settings_exist_and_are_accepted(
     settings = Settings()
     api = named(objects, "Deployment", "strop-api")["spec"]["template"]["spec"]["containers"][0]
     assert api["ports"] == [{"name": "http", "containerPort": settings.port}]
-    assert str(settings.home) == "/data"
+    assert str(settings.home) == "/data/strop"
     assert "10.1.2.3:8420" in Names(settings.allowed_hosts)  # Prometheus asks pods by address
     check_transport(settings, settings.host)
 
