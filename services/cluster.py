@@ -51,7 +51,7 @@ class RayCluster:
         try:
             return replace(looking.result(), labelled=self._labelled)
         except Exception as error:  # Ray has no one kind of error for this
-            _log.warning("the Ray cluster cannot be looked at", exc_info=error)
+            _log.warning("the Ray cluster cannot be looked at: %s", error)
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise ClusterUnavailable(f"the Ray cluster does not answer: {said[0]}") from error
 

@@ -15,6 +15,8 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from services.api.binding import check_transport
+from services.api.gate import Names
 from services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +90,9 @@ def test_every_setting_of_the_service_exists_and_is_accepted(
             monkeypatch.setenv(key, value)
     settings = Settings()
     assert settings.ray_address == "ray-head:6379"
-    assert str(settings.home) == "/data"
+    assert str(settings.home) == "/data/strop"
+    assert "api:8420" in Names(settings.allowed_hosts)  # as Prometheus asks
+    check_transport(settings, settings.host)
 
 
 def test_what_is_published_is_published_on_loopback() -> None:

@@ -10,6 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from services.api.binding import check_transport
+from services.api.gate import Names
 from services.placement import TIERS, Group, label, to_come
 from services.settings import Settings
 from tests.deploy.manifests import (
@@ -143,7 +145,9 @@ def test_the_settings_exist_and_are_accepted(
     settings = Settings()
     api = named(objects, "Deployment", "strop-api")["spec"]["template"]["spec"]["containers"][0]
     assert api["ports"] == [{"name": "http", "containerPort": settings.port}]
-    assert str(settings.home) == "/data"
+    assert str(settings.home) == "/data/strop"
+    assert "10.1.2.3:8420" in Names(settings.allowed_hosts)  # Prometheus asks pods by address
+    check_transport(settings, settings.host)
 
 
 def test_every_tier_has_nodes_and_verifiers_share_theirs_with_none(
