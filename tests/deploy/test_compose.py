@@ -15,6 +15,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from docs.generate import ELSEWHERE
 from services.api.binding import check_transport
 from services.api.gate import Names
 from services.settings import Settings
@@ -82,7 +83,7 @@ def test_every_secret_is_asked_for_and_none_has_a_default() -> None:
 def test_every_setting_of_the_service_exists_and_is_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fields = {f"STROP_{name.upper()}" for name in Settings.model_fields}
+    fields = {f"STROP_{name.upper()}" for name in Settings.model_fields} | ELSEWHERE.keys()
     for name in ("api", "dispatcher"):
         environment: dict[str, str] = SERVICES[name]["environment"]
         assert {key for key in environment if key.startswith("STROP_")} <= fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -127,6 +128,61 @@ def test_metrics_of_the_service_and_of_vllm_can_be_scraped(service: Up, rest: ht
             break
         time.sleep(1)
     assert "vllm_generation_tokens" in engines
+
+
+def test_no_secret_is_in_logs_answers_command_lines_or_what_the_cluster_was_told(
+    service: Up, rest: httpx.Client
+) -> None:
+    home = Path(service.facts["home"])
+    hook = {
+        "name": "h",
+        "url": "https://93.184.215.14/",
+        "event_types": ["fine_tuning.job.succeeded"],
+    }
+    hooked = rest.post("/v1/webhook_endpoints", json=hook).raise_for_status().json()
+    made = rest.post("/v1/keys", json={"name": "planted"}).raise_for_status().json()
+    secrets = {
+        "store": (home / "valkey" / "url").read_text().partition("@")[0].rpartition(":")[2],
+        "own key": Path(service.facts["api_key_file"]).read_text().strip().split("_")[2],
+        "made key": made["api_key"].split("_")[2],
+        "webhook": hooked["signing_secret"].removeprefix("whsec_"),
+        "ray": (home / "ray_token").read_text().strip(),
+    }
+    assert all(len(secret) > 20 for secret in secrets.values())
+    job = rest.get(JOBS).json()["data"][0]["id"]
+    shown: dict[str, str] = {
+        path: rest.get(path).raise_for_status().text
+        for path in (
+            JOBS, f"{JOBS}/{job}", f"{JOBS}/{job}/events?limit=100", "/v1/audit?limit=1000",
+            "/v1/keys", "/v1/webhook_endpoints", "/v1/limits", "/metrics", "/openapi.json",
+        )
+    }  # fmt: skip
+    sessions: set[Path] = set()
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            line = process.cmdline()
+            shown[f"command line of {process.pid}"] = " ".join(line)
+            sessions |= {
+                Path(part.partition("=")[2])
+                for part in line
+                if part.startswith(("--session-dir=", "--session_dir="))
+            }
+    assert sessions, "the cluster's own logs were found"
+    # Ray keeps everything that a cluster shows of its actors in these files too.
+    for folder in (home / "logs", *(session / "logs" for session in sessions)):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                shown[str(path)] = path.read_text(encoding="utf-8", errors="replace")
+    found = [
+        (name, where)
+        for name, secret in secrets.items()
+        for where in shown
+        if secret in shown[where]
+    ]
+    assert found == []
+    told = home / "store_url"
+    assert secrets["store"] in told.read_text(), "the controller was told by a file"
+    assert told.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.timeout(600)
