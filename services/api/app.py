@@ -23,6 +23,7 @@ from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
 from services.audit import AuditLog
 from services.config import JobSpec
+from services.event_feed import EventFeed
 from services.files import FileStore
 from services.idempotency import IdempotencyKeys
 from services.key_store import KeyStore
@@ -56,11 +57,13 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
         app.state.idempotency = IdempotencyKeys(app.state.store.link)
+        app.state.feed = EventFeed(app.state.store)
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
         await app.state.model_servers.close()
         await app.state.judging.close()
+        await app.state.feed.close()
         if store is None:
             await app.state.store.close()
 

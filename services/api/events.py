@@ -9,14 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Annotated
 
+from fastapi import Depends, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from services.api.models import EventObject
 from services.errors import StropError
+from services.event_feed import EventFeed
 from services.jobs import Event
 
 _log = logging.getLogger(__name__)
+
+
+def get_feed(request: Request) -> EventFeed:
+    """The feed of events of this app."""
+    return request.app.state.feed
+
+
+FeedParam = Annotated[EventFeed, Depends(get_feed)]
 
 
 async def server_sent(

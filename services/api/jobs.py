@@ -12,7 +12,7 @@ from services.api.admission import admitted
 from services.api.audited import AuditParam
 from services.api.auth import StoreParam, allowed
 from services.api.conditional import represented
-from services.api.events import server_sent
+from services.api.events import FeedParam, server_sent
 from services.api.models import CreateJob, EventPage, JobObject, JobPage
 from services.api.once import OnceParam
 from services.callers import Caller
@@ -94,6 +94,7 @@ async def cancel_job(
 async def list_events(
     job_id: str,
     store: StoreParam,
+    feed: FeedParam,
     caller: Reader,
     request: Request,
     after: EventId = None,
@@ -115,10 +116,12 @@ async def list_events(
                 [Problem("Last-Event-ID", f"{last_event_id!r} is not the number of an event")]
             )
         after = int(last_event_id)
-    await store.get_job(job_id, caller.tenant)  # a 404 must come before the stream begins
+    # A 404 or 429 must come before the stream begins.
+    await store.get_job(job_id, caller.tenant)
+    feed.check_room()
     return StreamingResponse(
         server_sent(
-            store.follow(job_id, after, tenant=caller.tenant), keepalive_seconds=KEEPALIVE_SECONDS
+            feed.follow(job_id, after, tenant=caller.tenant), keepalive_seconds=KEEPALIVE_SECONDS
         ),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

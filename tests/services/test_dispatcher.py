@@ -17,6 +17,7 @@ from services.dispatcher import Dispatcher
 from services.held_job import Beat, Launch, Patience
 from services.jobs import Job
 from services.store import Store
+from tests.services.running import follow
 
 SPEC = {"name": "job"}
 
@@ -36,7 +37,7 @@ async def dispatching(store: Store, launch: Launch, **options: Any) -> AsyncIter
 
 async def ended(store: Store, job_id: str) -> Job:
     async with asyncio.timeout(30):
-        async for _ in store.follow(job_id):
+        async for _ in follow(store, job_id):
             pass
     return await store.get_job(job_id)
 
@@ -163,7 +164,7 @@ async def test_a_launch_that_heeds_nothing_or_says_nothing_is_ended(
 
     job = await store.create_job(SPEC)
     async with dispatching(store, launch, patience=patience):
-        async for event in store.follow(job.id):
+        async for event in follow(store, job.id):
             if event.data.get("status") == "running":
                 break
         if cancel:
