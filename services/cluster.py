@@ -1,4 +1,4 @@
-"""The dispatcher's way to the Ray cluster: controllers are launched on it.
+"""The dispatcher's way to the Ray cluster: what it has, and controllers launched on it.
 
 Ray is loaded when the first job asks for it, so that a dispatcher without one stays small.
 """
@@ -6,12 +6,65 @@ Ray is loaded when the first job asks for it, so that a dispatcher without one s
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import ModuleType
+from typing import Any
 
+from services.errors import ClusterUnavailable
+from services.fit import Node
 from services.held_job import Beat, Launch
 from services.jobs import Job
+from services.queue_order import Cluster
 from services.ray_connection import connect
 from services.settings import Settings
+
+_LOOK_SECONDS = 20.0
+_log = logging.getLogger(__name__)
+
+
+class RayCluster:
+    """What the nodes of a cluster have and what is free of it."""
+
+    def __init__(self, address: str | None) -> None:
+        """Connect to `address` when somebody looks."""
+        self._address = address
+        self._looking: asyncio.Future[Cluster] | None = None
+
+    async def look(self) -> Cluster:
+        """The nodes at this moment. Raises ClusterUnavailable."""
+        # A look that hangs is waited for again, so that hanging threads do not pile up.
+        looking = self._looking = self._looking or asyncio.ensure_future(
+            asyncio.to_thread(_look, self._address)
+        )
+        await asyncio.wait({looking}, timeout=_LOOK_SECONDS)
+        if not looking.done():
+            raise ClusterUnavailable(
+                f"the Ray cluster does not answer within {_LOOK_SECONDS:.0f} s"
+            )
+        self._looking = None
+        try:
+            return looking.result()
+        except Exception as error:  # Ray has no one kind of error for this
+            _log.warning("the Ray cluster cannot be looked at", exc_info=error)
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise ClusterUnavailable(f"the Ray cluster does not answer: {said[0]}") from error
+
+
+def _look(address: str | None) -> Cluster:
+    connect(address)
+    import ray
+    from ray._private.state import available_resources_per_node
+
+    nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
+    free: dict[str, dict[str, float]] = available_resources_per_node()
+    return Cluster(
+        total=[_node(node, node["Resources"]) for node in nodes],
+        free=[_node(node, free.get(node["NodeID"], {})) for node in nodes],
+    )
+
+
+def _node(node: dict[str, Any], resources: dict[str, float]) -> Node:
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), node["Labels"])
 
 
 def controller_launch(store_url: str, settings: Settings) -> Launch:

@@ -183,6 +183,12 @@ class TiersSpec(Spec):
 class DeadlinesSpec(Spec):
     """No wait without a deadline, in seconds."""
 
+    queue_s: float = Field(
+        default=3600,
+        gt=0,
+        description="Waiting for a cluster that can hold the tiers; time behind other jobs does "
+        "not count.",
+    )
     start_s: float = Field(default=900, gt=0, description="All tiers placed, models loaded.")
     phase_s: float = Field(
         default=1800, gt=0, description="One phase of one step: rollout, score, learn, publish."

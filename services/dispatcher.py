@@ -15,13 +15,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 from services.audit import AuditLog
-from services.cluster import controller_launch
-from services.errors import StoreUnavailable, StropError
+from services.cluster import RayCluster, controller_launch
+from services.errors import ClusterUnavailable, StoreUnavailable, StropError
 from services.held_job import HeldJob, Launch, Patience
-from services.jobs import Job
-from services.queue_order import in_order
+from services.jobs import Job, Queued, WaitingRoom
+from services.queue_order import Cluster, plan
 from services.served_models import ServedModels
 from services.serving import ServingLoop
 from services.settings import Settings, load_settings
@@ -36,18 +37,24 @@ STOP_SECONDS = 30.0  # a job's tiers are gone well within this
 
 _LIFE_SECONDS = 60  # without a heartbeat a dispatcher counts as dead after this
 _HEARTBEAT_SECONDS = 10.0
+_QUEUE_SECONDS = 3600.0  # for a spec that says nothing
+
+Look = Callable[[], Awaitable[Cluster]]
+"""What the cluster has now. Raises ClusterUnavailable."""
 
 
 class Dispatcher:
     """Runs up to `max_running` jobs of `store` at a time through `launch`.
 
-    When it is stopped its jobs go back to the queue with what they have done.
+    A job starts when its tiers fit what `look` sees; until then it says why it waits. When
+    the dispatcher is stopped its jobs go back to the queue with what they have done.
     """
 
     def __init__(
         self,
         store: Store,
         launch: Launch,
+        look: Look,
         *,
         max_running: int = 1,
         poll_seconds: float = 0.5,
@@ -56,6 +63,7 @@ class Dispatcher:
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = store
         self._launch = launch
+        self._look = look
         self._max_running = max_running
         self._poll_seconds = poll_seconds
         self._patience = patience or Patience()
@@ -94,19 +102,47 @@ class Dispatcher:
         if now >= self._recover_from:
             for job_id in await self._store.recover():
                 _log.warning("job %s recovered: its lease had run out", job_id)
-        if len(self._held) < self._max_running:
-            await self._start_jobs()
+        room = await self._store.waiting_room()
+        if room.queued:
+            await self._serve(room)
 
-    async def _start_jobs(self) -> None:
-        """Claim what is next as long as there is room."""
-        for queued in in_order(await self._store.waiting_room()):
-            if len(self._held) >= self._max_running:
-                return
-            job = await self._store.claim(self.worker_id, queued.id)
-            if job is not None:
-                self._hold(job)
+    async def _serve(self, room: WaitingRoom) -> None:
+        """Claim what is next as long as there is room, and say why the others wait."""
+        slots = self._max_running - len(self._held)
+        if slots <= 0:
+            for job in room.queued:
+                if job.waiting is None:
+                    await self._tell(job, "waits for its turn behind jobs that run")
+            return
+        try:
+            cluster = await self._look()
+        except ClusterUnavailable as error:
+            for job in room.queued:
+                await self._tell(job, error.message, unfit=True)
+            return
+        made = plan(room, await self._store.running_jobs(), cluster, slots)
+        for number, start in enumerate(made.starts):
+            job = await self._store.claim(
+                self.worker_id,
+                start.job.id,
+                claims=room.claims + number,
+                overtaken=start.overtaken,
+            )
+            if job is None:
+                return  # another dispatcher was faster: the plan is good no more
+            self._run(job)
+        for held in made.holds:
+            await self._tell(held.job, held.reason, unfit=held.unfit)
 
-    def _hold(self, job: Job) -> None:
+    async def _tell(self, job: Queued, reason: str, *, unfit: bool = False) -> None:
+        """Say why a job waits, if that is news, and fail it at its deadline."""
+        deadline = float(job.spec.get("deadlines", {}).get("queue_s", _QUEUE_SECONDS))
+        clock = job.unfit_s is not None
+        late = job.unfit_s is not None and job.unfit_s >= deadline
+        if reason != job.waiting or unfit != clock or (unfit and late):
+            await self._store.hold(job.id, reason, unfit=unfit, deadline_s=deadline)
+
+    def _run(self, job: Job) -> None:
         _log.info("job %s claimed (claim %d)", job.id, job.token)
         held = HeldJob(self._store, job, self._launch, self._patience)
         self._held[asyncio.create_task(held.run(), name=job.id)] = held
@@ -139,6 +175,7 @@ async def _main(settings: Settings) -> None:
         dispatcher = Dispatcher(
             store,
             launch,
+            RayCluster(settings.ray_address).look,
             max_running=settings.max_running_jobs,
             patience=Patience(stop_s=STOP_SECONDS),
         )

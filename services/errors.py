@@ -36,6 +36,12 @@ class StoreUnavailable(StropError):
     code = "store_unavailable"
 
 
+class ClusterUnavailable(StropError):
+    """The Ray cluster cannot be reached."""
+
+    code = "cluster_unavailable"
+
+
 class BadSettings(StropError):
     """An environment variable is missing or does not fit."""
 

@@ -34,6 +34,9 @@ SOURCES: Mapping[JobStatus, frozenset[JobStatus]] = {
     "cancelled": frozenset({"validating_files", "queued", "running", "paused"}),
 }
 
+STARTING = "start"
+"""The phase in which a job's tiers are placed and started."""
+
 PRIORITIES = range(-100, 101)
 """Priorities a job may have; the greater goes first."""
 
@@ -86,6 +89,8 @@ class Job:
     attempts: int
     """Claims since the job last finished a step."""
     claimed_at: float | None
+    phase: str | None
+    """What its runner does at this moment."""
     pulse_at: float | None
     """When its runner last said that it got on."""
 
@@ -99,6 +104,11 @@ class Job:
     def finished(self) -> bool:
         """Whether the status is terminal."""
         return self.status in TERMINAL
+
+    @property
+    def placed(self) -> bool:
+        """Whether its runner has begun to work with its tiers, not only to start them."""
+        return self.phase not in (None, STARTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +158,18 @@ class Queued:
     sequence: int
     overtaken: int
     unfit_s: float | None
+    waiting: str | None
     spec: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingRoom:
-    """The head of each tenant's queue, and how many jobs each of these tenants runs."""
+    """The head of each tenant's queue, and how many jobs each of these tenants runs.
+
+    `claims` counts all claims there ever were: a plan made of this room is good as long as
+    nobody else has claimed a job.
+    """
 
     queued: tuple[Queued, ...]
     running: Mapping[str, int]
+    claims: int

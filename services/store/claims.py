@@ -8,22 +8,23 @@ last; everything its runner writes carries the token, and a stale one raises Fen
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from services.jobs import SOURCES, Job, JobError, Outcome, Queued, Request, WaitingRoom
-from services.queue_order import in_order
+from services.queue_order import in_turn
 from services.store.lua import CHANGE
-from services.store.part import Part, dump, job_key, key, status_data
+from services.store.part import Part, dump, job_key, key, optional, status_data
 
 LEASE_SECONDS = 15.0
-HEADS = 8
+HEADS = 32
 """Jobs looked at of each tenant's queue."""
 
-# KEYS prefix | ARGV heads | answers {now, {tenant, running, {id, ...}}, ...}
+# KEYS prefix | ARGV heads | answers {now, claims, {tenant, running, {id, ...}}, ...}
 _WAITING = """
 local P, heads = KEYS[1], tonumber(ARGV[1])
-local reply = {redis.call('TIME')[1]}
+local reply = {redis.call('TIME')[1], redis.call('GET', P .. 'claims') or '0'}
 for _, tenant in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
   local running = redis.call('HGET', P .. 'counts:' .. tenant, 'running') or '0'
   reply[#reply + 1] = {tenant, running,
@@ -32,20 +33,22 @@ end
 return reply
 """
 
-# arguments: worker lease overtaken_id ...
+# arguments: worker lease claims overtaken_id ...
 # Answers {'done', token}, or {'done', ''} when there is nothing to hold.
 _CLAIM = (
     CHANGE
     + """
 local at = now()
 if status ~= 'queued' or amount('not_before') > tonumber(at) then return {'done', ''} end
+if arg(3) ~= '' and arg(3) ~= (redis.call('GET', P .. 'claims') or '0') then return {'done', ''} end
+redis.call('INCR', P .. 'claims')
 become('running', at)
 local token = redis.call('HINCRBY', job, 'token', 1)
 redis.call('HINCRBY', job, 'attempts', 1)
 redis.call('HSET', job, 'worker', arg(1), 'claimed_at', at, 'pulse', '', 'pulse_at', at)
 redis.call('HSETNX', job, 'started_at', at)
 redis.call('ZADD', P .. 'leases', string.format('%.6f', tonumber(at) + tonumber(arg(2))), id)
-for i = 3, #ARGV - 5 do
+for i = 4, #ARGV - 5 do
   if redis.call('HGET', P .. 'job:' .. arg(i), 'status') == 'queued' then
     redis.call('HINCRBY', P .. 'job:' .. arg(i), 'overtaken', 1)
   end
@@ -106,24 +109,32 @@ return done()
 """
 )
 
-# arguments: reason unfit
+# arguments: reason unfit deadline
 _HOLD = (
     CHANGE
     + """
 if status ~= 'queued' then return {'done'} end
+local at = now()
 if arg(2) == '1' then
-  redis.call('HSETNX', job, 'unfit_since', now())
+  redis.call('HSETNX', job, 'unfit_since', at)
 else
   redis.call('HDEL', job, 'unfit_since')
+end
+if arg(2) == '1' and tonumber(at) - amount('unfit_since') >= tonumber(arg(3)) then
+  local failure = {code = 'does_not_fit', param = 'tiers', message = arg(1) ..
+    ', and so it was for ' .. arg(3) .. ' s (deadlines.queue_s)'}
+  redis.call('HSET', job, 'error', cjson.encode(failure))
+  become('failed', at)
+  tell(at, 'error', 'Job failed: ' .. failure.message,
+    {kind = 'status', status = status, error = failure})
+  return done()
 end
 local before = field('waiting')
 if before == arg(1) then return {'done'} end
 redis.call('HSET', job, 'waiting', arg(1))
 redis.call('HINCRBY', job, 'revision', 1)
-if before == '' then
-  tell(now(), 'info', 'Job waits: ' .. arg(1) .. '.', {kind = 'waiting', reason = arg(1)})
-end
-return {'done'}
+if before == '' then tell(at, 'info', 'Job waits: ' .. arg(1), {kind = 'waiting', reason = arg(1)}) end
+return done()
 """
 )
 
@@ -154,7 +165,7 @@ class Claims(Part):
         """The jobs that are next of each tenant, without those that rest after a setback."""
         reply = await self._link.run(self._link.script(_WAITING), [key("")], [str(HEADS)])
         now = float(reply[0])
-        queues = cast("list[tuple[str, str, list[str]]]", reply[1:])
+        queues = cast("list[tuple[str, str, list[str]]]", reply[2:])
         ids = [job for _, _, heads in queues for job in heads]
         rows = await self._link.hashes(map(job_key, ids))
         queued = tuple(
@@ -162,11 +173,17 @@ class Claims(Part):
             for row in rows
             if row.get("status") == "queued" and float(row.get("not_before", 0)) <= now
         )
-        return WaitingRoom(queued, {tenant: int(running) for tenant, running, _ in queues})
+        running = {tenant: int(running) for tenant, running, _ in queues}
+        return WaitingRoom(queued, running, int(reply[1]))
 
-    async def hold(self, job_id: str, reason: str, *, unfit: bool) -> None:
-        """Say why a queued job cannot start; `unfit` starts the clock of its deadline."""
-        await self._change(_HOLD, job_id, "wait", reason, "1" if unfit else "0")
+    async def hold(
+        self, job_id: str, reason: str, *, unfit: bool = False, deadline_s: float = 0
+    ) -> None:
+        """Say why a queued job does not start.
+
+        While it is `unfit` a clock runs; at `deadline_s` the job fails with the reason.
+        """
+        await self._change(_HOLD, job_id, "wait", reason, "1" if unfit else "0", f"{deadline_s:g}")
 
     async def claim(
         self,
@@ -174,20 +191,24 @@ class Claims(Part):
         job_id: str | None = None,
         *,
         lease_s: float = LEASE_SECONDS,
+        claims: int | None = None,
         overtaken: Iterable[str] = (),
     ) -> Job | None:
         """Take a queued job and mark it running; `overtaken` are the jobs that were before it.
 
         Without `job_id` the first of the queue, after `recover`. None when there is nothing
-        to take: somebody was faster, or the job rests after a setback.
+        to take: the job rests after a setback, somebody was faster, or somebody claimed any
+        job since there were `claims`.
         """
         if job_id is None:
             await self.recover()
             room = await self.waiting_room()
             if not room.queued:
                 return None
-            job_id = in_order(room)[0].id
-        (token,) = await self._change(_CLAIM, job_id, "be claimed", worker_id, lease_s, *overtaken)
+            job_id = next(in_turn(room.queued, Counter(room.running))).id
+        (token,) = await self._change(
+            _CLAIM, job_id, "be claimed", worker_id, lease_s, optional(claims), *overtaken
+        )
         if not token:
             return None
         job = await self.get_job(job_id)
@@ -262,6 +283,7 @@ def _queued(fields: Mapping[str, str], now: float) -> Queued:
         priority=int(fields["priority"]),
         sequence=int(fields["sequence"]),
         overtaken=int(fields.get("overtaken", 0)),
+        waiting=fields.get("waiting"),
         unfit_s=None if since is None else max(0.0, now - float(since)),
         spec=json.loads(fields["spec"]),
     )

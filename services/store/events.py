@@ -11,13 +11,14 @@ from services.redis_link import BLOCK_SECONDS
 from services.store.lua import CHANGE
 from services.store.part import PAGE, Part, dump, events_key, job_key, no_such_job, optional
 
-# arguments: level message type data key is_step tokens
+# arguments: level message type data key is_step tokens phase
 # Answers {'done', number, at}. A step also moves the job's progress and its budget.
 _APPEND = (
     CHANGE
     + """
 if ended() then return {'refused', status} end
 local at, keyed = now(), P .. 'keyed:' .. id
+if arg(8) ~= '' and status == 'running' then redis.call('HSET', job, 'phase', arg(8)) end
 if arg(5) ~= '' then
   local told = redis.call('HGET', keyed, arg(5))
   if told then
@@ -52,7 +53,8 @@ class EventLog(Part):
         token: int | None = None,
         key: str | None = None,
     ) -> Event:
-        """Append one event. A `step` also becomes the job's `progress` and counts its tokens.
+        """Append one event. A `step` also becomes the job's `progress` and counts its
+        tokens, a `phase` its phase.
 
         An event whose `key` the job has already is not appended again. `token` is the
         runner's; with it a server that is away is waited for. Raises NotFound, Fenced, and
@@ -61,9 +63,10 @@ class EventLog(Part):
         data = dict(data or {})
         is_step = data.get("kind") == "step"
         tokens = int(data.get("completion_tokens", 0)) if is_step else 0
+        phase = str(data["phase"]) if data.get("kind") == "phase" else ""
         number, at = await self._change(
             _APPEND, job_id, "get another event",
-            level, message, type, dump(data), optional(key), "1" if is_step else "0", tokens,
+            level, message, type, dump(data), optional(key), "1" if is_step else "0", tokens, phase,
             token=token,
         )  # fmt: skip
         return Event(int(number), float(at), level, type, message, data)

@@ -92,7 +92,7 @@ local function become(to, at, ran)
   end
   count(status, to)
   redis.call('HSET', job, 'status', to)
-  redis.call('HDEL', job, 'request')
+  redis.call('HDEL', job, 'request', 'phase')
   if to == 'queued' then enqueue() end
   if to == 'succeeded' or to == 'failed' or to == 'cancelled' then
     redis.call('HSET', job, 'finished_at', at)

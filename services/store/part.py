@@ -151,6 +151,7 @@ def _job_of(fields: Mapping[str, str]) -> Job:
         token=int(fields.get("token", 0)),
         attempts=int(fields.get("attempts", 0)),
         claimed_at=number("claimed_at"),
+        phase=fields.get("phase"),
         pulse_at=number("pulse_at"),
         trained_tokens=int(fields.get("trained_tokens", 0)),
         runtime_s=float(fields.get("runtime_s", 0)),

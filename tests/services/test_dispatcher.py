@@ -13,19 +13,29 @@ from typing import Any
 
 import pytest
 
-from services.dispatcher import Dispatcher
+from services.dispatcher import Dispatcher, Look
+from services.errors import ClusterUnavailable
+from services.fit import Node
 from services.held_job import Beat, Launch, Patience
 from services.jobs import Job
+from services.queue_order import Cluster
 from services.store import Store
 from tests.services.running import follow
 
 SPEC = {"name": "job"}
 
 
+async def roomy() -> Cluster:
+    """A cluster in which every job has its place."""
+    return Cluster(total=[Node(64, 8, {})], free=[Node(64, 8, {})])
+
+
 @asynccontextmanager
-async def dispatching(store: Store, launch: Launch, **options: Any) -> AsyncIterator[Dispatcher]:
+async def dispatching(
+    store: Store, launch: Launch, look: Look = roomy, **options: Any
+) -> AsyncIterator[Dispatcher]:
     quick = Patience(**{"renew_s": 0.02, "retry_s": 0.01, **options.pop("patience", {})})
-    dispatcher = Dispatcher(store, launch, poll_seconds=0.02, patience=quick, **options)
+    dispatcher = Dispatcher(store, launch, look, poll_seconds=0.02, patience=quick, **options)
     stop = asyncio.Event()
     running = asyncio.create_task(dispatcher.run(stop))
     try:
@@ -210,6 +220,66 @@ async def test_a_dispatcher_that_lost_its_claim_stops_its_controller_and_writes_
     assert [event.message for event in await store.events(job.id)] == [
         "Job queued.", "Job started.", "Job queued again: stolen.",
     ]  # fmt: skip
+
+
+def tiers(**tiers: dict[str, Any]) -> dict[str, Any]:
+    """The tiers of a spec; a CPU each but for what is given."""
+    one = {"replicas": 1, "cpus": 1.0, "labels": {}}
+    return {name: {**one, **tier} for name, tier in tiers.items()}
+
+
+async def test_a_job_that_does_not_fit_says_why_lets_others_by_and_fails_at_its_deadline(
+    store: Store,
+) -> None:
+    async def small() -> Cluster:
+        return Cluster(total=[Node(4, 1, {})], free=[Node(4, 1, {})])
+
+    ran: list[str] = []
+
+    async def launch(job: Job, beat: Beat) -> None:
+        ran.append(job.id)
+        await store.transition(job.id, "succeeded", token=job.token)
+
+    greedy = {"tiers": tiers(trainer={"gpus": 2.0}), "deadlines": {"queue_s": 0.5}}
+    large = await store.create_job(greedy)
+    modest = await store.create_job({"tiers": tiers(trainer={"gpus": 1.0})})
+    reason = "needs 2 GPUs for `trainer`; 1 is free"
+    async with dispatching(store, launch, small):
+        assert (await ended(store, modest.id)).status == "succeeded"
+        failed = await ended(store, large.id)
+    assert ran == [modest.id]
+    assert failed.error is not None
+    assert (failed.status, failed.error["code"]) == ("failed", "does_not_fit")
+    assert failed.error["message"].startswith(reason)
+    told = [event.message for event in await store.events(large.id)]
+    assert told[1] == f"Job waits: {reason}"
+
+
+async def test_a_job_waits_while_the_cluster_does_not_answer_and_starts_when_it_does(
+    store: Store,
+) -> None:
+    answers = asyncio.Event()
+
+    async def look() -> Cluster:
+        if not answers.is_set():
+            raise ClusterUnavailable("the Ray cluster does not answer: nobody there")
+        return await roomy()
+
+    async def launch(job: Job, beat: Beat) -> None:
+        await store.transition(job.id, "succeeded", token=job.token)
+
+    job = await store.create_job(SPEC)
+    async with dispatching(store, launch, look):
+        async for event in store.follow(job.id):
+            if event.data["kind"] == "waiting":
+                break
+        waits = await store.get_job(job.id)
+        assert (waits.status, waits.waiting) == (
+            "queued", "the Ray cluster does not answer: nobody there",
+        )  # fmt: skip
+        answers.set()
+        started = await ended(store, job.id)
+    assert (started.status, started.waiting) == ("succeeded", None)
 
 
 def run_dispatcher(**env: str) -> subprocess.Popen[str]:
