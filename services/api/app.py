@@ -17,10 +17,10 @@ from services.api import errors, files, graders, inference, jobs, model_routes, 
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.bodies import Bodies
-from services.api.errors import ProblemBody
 from services.api.judging import Judging
 from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
+from services.api.openapi import DESCRIPTION, document, operation_id
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.event_feed import EventFeed
@@ -35,8 +35,6 @@ from services.store import Store
 from services.verdict_counts import VerifierMetrics
 
 API_VERSION = "1"
-
-_PROBLEM: dict[str, Any] = {"model": ProblemBody, "content": {"application/problem+json": {}}}
 
 
 def create_app(settings: Settings | None = None, store: Store | None = None) -> FastAPI:
@@ -69,7 +67,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
 
     app = FastAPI(
         title="Strop",
-        description="Self-hosted post-training of reasoning models with RLSD.",
+        description=DESCRIPTION,
         version=API_VERSION,
         lifespan=lifespan,
         # The schema is served below, behind the key; the bundled pages would load foreign scripts.
@@ -77,9 +75,8 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the caller's Host header
-        responses=dict.fromkeys(
-            (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 503, 507), _PROBLEM
-        ),
+        generate_unique_id_function=operation_id,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     errors.install(app)
     app.add_middleware(Audited)
@@ -108,10 +105,12 @@ def _health() -> APIRouter:
 
     @router.get("/healthz", summary="Is the process alive?")
     async def healthz() -> dict[str, str]:
+        """Asks nothing but the process itself."""
         return {"status": "ok"}
 
     @router.get("/readyz", summary="Can it serve requests?")
     async def readyz(store: StoreParam) -> dict[str, str]:
+        """Asks whether the store answers."""
         await store.ping()
         return {"status": "ready"}
 
@@ -129,6 +128,7 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
         dependencies=[Depends(allowed("metrics:read"))],
     )
     async def metrics(store: StoreParam) -> Response:
+        """Counts and times of requests, jobs, verdicts and models, of every tenant."""
         text = exposition(
             http_metrics,
             await JobMetrics.read(store),
@@ -139,10 +139,11 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
 
     @router.get("/v1/config/schema", summary="JSON Schema of a job spec")
     async def schema() -> dict[str, Any]:
+        """What `method.strop` of a job may hold, with every default."""
         return JobSpec.model_json_schema()
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(app.openapi())
+        return JSONResponse(document(app))
 
     return router

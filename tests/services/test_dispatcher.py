@@ -270,7 +270,7 @@ async def test_a_job_waits_while_the_cluster_does_not_answer_and_starts_when_it_
 
     job = await store.create_job(SPEC)
     async with dispatching(store, launch, look):
-        async for event in store.follow(job.id):
+        async for event in follow(store, job.id):
             if event.data["kind"] == "waiting":
                 break
         waits = await store.get_job(job.id)

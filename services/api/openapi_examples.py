@@ -1,0 +1,123 @@
+"""The examples of the OpenAPI document, by schema or by operation; a test checks them all."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from services.api.models import JobObject
+from services.jobs import Job
+
+_SPEC: dict[str, Any] = {
+    "model": {"path": "org/name"},
+    "tasks": {"train": "/data/train.jsonl", "holdout": None},
+    "seed": 0,
+    "steps": 100,
+    "algorithm": {"kind": "rlsd"},
+}
+
+
+def _job() -> dict[str, Any]:
+    known: dict[str, Any] = {
+        **dict.fromkeys(field.name for field in fields(Job)),
+        "id": "ftjob-0123456789abcdef01234567",
+        "tenant": "default",
+        "status": "queued",
+        "created_at": 1795392000.0,
+        "spec": _SPEC,
+        "metadata": {"team": "search"},
+        "priority": 0,
+        "revision": 1,
+        "token": 0,
+        "attempts": 0,
+        "trained_tokens": 0,
+        "runtime_s": 0.0,
+    }
+    return JobObject.of(Job(**known)).model_dump(mode="json")
+
+
+_ENDPOINT: dict[str, Any] = {
+    "id": "we_0123456789abcdef01234567",
+    "object": "webhook_endpoint",
+    "name": "alerts",
+    "url": "https://hooks.example.com/strop",
+    "event_types": ["fine_tuning.job.succeeded"],
+    "created_at": 1795392000,
+    "updated_at": 1795392000,
+    "signing_secret_hint": "9Qa4",
+    "last_delivery": None,
+}
+
+SCHEMAS: dict[str, Any] = {
+    "ProblemBody": {
+        "type": "urn:strop:problem:not_found",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "there is no job 'ftjob-x'",
+        "instance": "/v1/fine_tuning/jobs/ftjob-x",
+        "errors": [],
+        "error": {
+            "message": "there is no job 'ftjob-x'",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "not_found",
+        },
+    },
+    "CreateJob": {
+        "model": "org/name",
+        "training_file": "/data/train.jsonl",
+        "method": {"type": "strop", "strop": {"steps": 100, "algorithm": {"kind": "rlsd"}}},
+        "metadata": {"team": "search"},
+    },
+    "EventObject": {
+        "id": "1",
+        "object": "fine_tuning.job.event",
+        "created_at": 1795392000,
+        "level": "info",
+        "type": "message",
+        "message": "Job queued.",
+        "data": {"kind": "status", "status": "queued"},
+    },
+    "FileObject": {
+        "id": "file-0123456789abcdef01234567",
+        "object": "file",
+        "bytes": 1024,
+        "created_at": 1795392000,
+        "filename": "train.jsonl",
+        "purpose": "fine-tune",
+        "status": "processed",
+        "status_details": None,
+        "expires_at": None,
+        "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    },
+    "FileDeleted": {
+        "id": "file-0123456789abcdef01234567",
+        "object": "file",
+        "deleted": True,
+    },
+    "JobObject": _job(),
+    "DeletedModel": {"id": "ft:org/name:search", "object": "model", "deleted": True},
+    "EventTypeList": {"object": "list", "data": ["fine_tuning.job.succeeded"]},
+    "EndpointObject": _ENDPOINT,
+    "EndpointWithSecret": {**_ENDPOINT, "signing_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+    "DeletedEndpoint": {
+        "id": "we_0123456789abcdef01234567",
+        "object": "webhook_endpoint.deleted",
+        "deleted": True,
+    },
+    "TestResult": {
+        "object": "webhook_endpoint.test",
+        "webhook_endpoint_id": "we_0123456789abcdef01234567",
+        "event_type": "fine_tuning.job.succeeded",
+        "status_code": 200,
+        "success": True,
+    },
+}
+
+OPERATIONS: dict[str, Any] = {
+    "get_content": '{"prompt": "1 + 1 = ?", "verifier": {"kind": "math", "answer": "2"}}\n',
+    "healthz": {"status": "ok"},
+    "readyz": {"status": "ready"},
+    "metrics": '# TYPE strop_jobs gauge\nstrop_jobs{status="queued"} 1.0\n',
+    "schema": {"title": "JobSpec", "type": "object", "properties": {}},
+}
