@@ -23,6 +23,7 @@ from services.preparation import prepare
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
+from trainer.adamw import LearningError
 from trainer.checkpoint import Checkpoint, newest
 
 REQUEST_POLL_SECONDS = 1.0
@@ -145,9 +146,10 @@ def describe(error: BaseException) -> JobError:
     """An error as the store keeps it: a stable code and a sentence, no traceback."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     refused = isinstance(cause, (ValueError, FileNotFoundError))
+    code = "not_finite" if isinstance(cause, LearningError) else "internal_error"
     text = str(cause).strip() or type(cause).__name__
     return JobError(
-        code="invalid_job" if refused else "internal_error",
+        code="invalid_job" if refused else code,
         message=text if refused else f"{type(cause).__name__}: {text}",
         param=None,
     )

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from services.config import JobSpec
+from services.histograms import REWARD_BOUNDS, counted, nested
 from services.jobs import EventLevel, EventType
 from services.pipeline import Judged, Sampled
 from services.statistics import Difference, paired_difference, wilson
@@ -35,6 +36,7 @@ class StoreJournal:
         self._started: tuple[float, int] | None = None  # when the first step of this run began
         self._correct: dict[int, Sequence[float | None]] = {}
         self._leaking = False
+        self._accuracy: float | None = None
 
     async def recall(self) -> None:
         """Know what was told before: the events of earlier runs of the job."""
@@ -97,18 +99,19 @@ class StoreJournal:
         tokens = sum(group.rolled.tokens for group in sampled.groups)
         completions = sum(len(group.scores) for group in sampled.groups)
         phases = {**sampled.seconds, **seconds}
-        reward = statistics.fmean(scores) if (scores := _scores(sampled.groups)) else 0.0
+        scores = _scores(sampled.groups)
+        reward = statistics.fmean(scores) if scores else 0.0
         data = {
-            **metrics,
+            **nested(metrics),
             "kind": "step",
             "step": done,
             "steps": steps,
             "version": done,
             "reward_mean": reward,
             "rewards": {
-                kind: statistics.fmean(scores)
+                kind: statistics.fmean(own)
                 for kind, groups in by_verifier(sampled.groups).items()
-                if (scores := _scores(groups))
+                if (own := _scores(groups))
             },
             "completion_tokens": tokens,
             "completion_length_mean": tokens / max(1, completions),
@@ -118,6 +121,8 @@ class StoreJournal:
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
             "infra_errors": sum(group.statuses.count("infra_error") for group in sampled.groups),
+            "reward_histogram": counted(scores, REWARD_BOUNDS),
+            "holdout_accuracy": self._accuracy,
             "zero_variance_share": sum(not group.has_contrast for group in sampled.groups)
             / max(1, len(sampled.groups)),
             "refilled_groups": sampled.refilled,
@@ -144,16 +149,20 @@ class StoreJournal:
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
         """Held-out accuracy, with its 95 % interval, overall and by verifier."""
         self._correct[step] = [_correct(group) for group in judged]
+        found = _accuracy(judged)
         data = {
             "kind": "evaluation",
             "step": step,
             "correct": self._correct[step],  # by task: what a run that resumes compares with
-            **_accuracy(judged),
+            **found,
             "by_verifier": {
                 kind: _accuracy(groups) for kind, groups in by_verifier(judged).items()
             },
         }
-        text = f"held-out accuracy {data['accuracy']:.3f} [{data['low']:.3f}, {data['high']:.3f}]"
+        self._accuracy = found["accuracy"]
+        text = (
+            f"held-out accuracy {found['accuracy']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        )
         await self._append(f"{text} after {step} steps", data, f"evaluation:{step}", type="metrics")
 
     async def saved(self, step: int, path: str) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from services.histograms import CREDIT_BOUNDS, counted, flat
 from services.trace_batch import trace_of
 from services.traces import write_step
 from services.weights import Entry, Manifest, Publication, checksum, pack, unpack_verified
@@ -130,6 +131,8 @@ class LearnerWorker:
         if self._first:
             done = replace(trace, student_logprobs=streams.student_logprobs, credit=streams.credit)
             write_step(self._options.trace_folder, done)
+            if streams.credit is not None:
+                metrics |= flat("credit_histogram", counted(streams.credit, CREDIT_BOUNDS))
             metrics |= self._leaks.metrics(
                 (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
             )

@@ -6,15 +6,21 @@ store at each scrape, so that a job's series vanish when it ends. Knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeHistogramMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
-from services.jobs import Job, JobStatus
 from services.store import Store
+from services.store.moments import Moment
 
 # Gauge of a running job -> (key of its newest step event, help).
 JOB_GAUGES: Mapping[str, tuple[str, str]] = {
@@ -69,9 +75,54 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
         "Mean token weight, by the size of the advantage.",
     ),
     "strop_job_clipped_ratio": ("clip_share", "Tokens whose policy ratio was clipped."),
+    "strop_job_zero_variance_ratio": ("zero_variance_share", "Groups without contrast, by share."),
+    "strop_job_holdout_accuracy_ratio": (
+        "holdout_accuracy",
+        "Held-out accuracy when last measured.",
+    ),
+    "strop_job_token_weight_mean": ("weight_mean", "Mean weight of a token's advantage."),
+    "strop_job_weight_clip_ratio": (
+        "weight_clip_share",
+        "Tokens whose evidence reached the clip, of those with an advantage.",
+    ),
+    "strop_job_importance_capped_ratio": (
+        "importance_cap_share",
+        "Tokens whose importance weight was truncated.",
+    ),
+    "strop_job_weight_sync_bytes": ("weight_bytes", "Size of the newest published weights."),
+    "strop_job_canary_gap_nats": (
+        "canary_gap",
+        "Widest distance of an engine's canary log-probs from the learner's.",
+    ),
     "strop_job_remaining_seconds": ("seconds_left", "Estimated time until the job ends."),
     "strop_job_policy_version": ("version", "Newest published policy version."),
 }
+
+
+LABELLED_GAUGES: Mapping[str, tuple[str, str | Mapping[str, str], str]] = {
+    "strop_job_verifier_reward_mean": ("verifier", "rewards", "Mean reward by verifier."),
+    "strop_job_phase_seconds": ("phase", "phase_seconds", "Seconds of each phase of the step."),
+    "strop_job_tier_idle_ratio": (
+        "tier",
+        "idle_share",
+        "Share of the step in which a tier had nothing to do.",
+    ),
+    "strop_job_evidence_nats": (
+        "sign",
+        {"rewarded": "evidence_rewarded", "blamed": "evidence_blamed"},
+        "Mean evidence of tokens by the sign of their advantage.",
+    ),
+}
+"""Gauge of a running job -> (label, key of a mapping or keys by the label's value, help)."""
+
+JOB_HISTOGRAMS: Mapping[str, tuple[str, str]] = {
+    "strop_job_step_reward": ("reward_histogram", "Rewards of the newest step's completions."),
+    "strop_job_step_credit": ("credit_histogram", "Credit of the newest step's tokens."),
+}
+"""Histogram of a running job's newest step -> (key of its counts by upper bound, help)."""
+
+FAILURE_CODES = ("not_finite",)
+"""Codes that are shown before any job failed with them, so that the first one is a change."""
 
 
 class HttpMetrics:
@@ -102,51 +153,103 @@ class HttpMetrics:
 class JobMetrics(Collector):
     """The jobs at one moment, as Prometheus families."""
 
-    counts: Mapping[JobStatus, int]
-    running: Iterable[Job]
-    dispatchers: int
+    moment: Moment
 
     @classmethod
     async def read(cls, store: Store) -> JobMetrics:
         """Take the moment from the store."""
-        return cls(await store.job_counts(), await store.running_jobs(), len(await store.workers()))
+        return cls(await store.moment())
 
     def collect(self) -> Iterable[Metric]:
         """The families of this moment."""
+        yield from self._service()
+        for name, (key, documentation) in JOB_GAUGES.items():
+            yield self._progress(name, documentation, key)
+        for name, (label, keys, documentation) in LABELLED_GAUGES.items():
+            yield self._labelled(name, documentation, label, keys)
+        for name, (key, documentation) in JOB_HISTOGRAMS.items():
+            yield self._histogram(name, documentation, key)
+        jobs = {job.id: job for job in self.moment.running}
+        pulses = {name: job.pulse_at for name, job in jobs.items() if job.pulse_at}
+        for name, documentation, values in (
+            ("strop_job_lease_remaining_seconds",
+             "Time until another dispatcher may adopt the job.", self.moment.lease_s),
+            ("strop_job_checkpoint_timestamp_seconds",
+             "When the newest checkpoint was written.", self.moment.checkpoint_at),
+            ("strop_job_progress_timestamp_seconds",
+             "When the job last got on: a phase began or a step ended.", pulses),
+            ("strop_job_trained_tokens", "Completion tokens the job was trained on.",
+             {name: float(job.trained_tokens) for name, job in jobs.items()}),
+            ("strop_job_attempts", "Claims since the job last finished a step.",
+             {name: float(job.attempts) for name, job in jobs.items()}),
+        ):  # fmt: skip
+            family = GaugeMetricFamily(name, documentation, labels=["job_id"])
+            for job, value in values.items():
+                family.add_metric([job], value)
+            yield family
+
+    def _service(self) -> Iterable[Metric]:
+        moment = self.moment
         jobs = GaugeMetricFamily("strop_jobs", "Jobs by status.", labels=["status"])
-        for status, count in self.counts.items():
+        for status, count in moment.counts.items():
             jobs.add_metric([status], count)
         yield jobs
-        yield GaugeMetricFamily(
-            "strop_dispatchers", "Dispatchers that are alive.", value=self.dispatchers
+        failed = CounterMetricFamily(
+            "strop_jobs_failed", "Jobs that failed, by the code of their error.", labels=["code"]
         )
-        for name, (key, documentation) in JOB_GAUGES.items():
-            yield self._family(name, documentation, None, key)
-        yield self._family(
-            "strop_job_verifier_reward_mean", "Mean reward by verifier.", "verifier", "rewards"
-        )
-        yield self._family(
-            "strop_job_phase_seconds",
-            "Seconds of each phase of the step.",
-            "phase",
-            "phase_seconds",
+        for code in sorted({*FAILURE_CODES, *moment.failures}):
+            failed.add_metric([code], moment.failures.get(code, 0))
+        yield failed
+        for name, documentation, value in (
+            ("strop_dispatchers", "Dispatchers that are alive.", moment.dispatchers),
+            ("strop_queue_oldest_age_seconds", "Age of the oldest queued job.", moment.oldest_s),
+            ("strop_store_persistence_failing",
+             "1 when the store's server could not write its data to disk.", moment.unwritten),
+        ):  # fmt: skip
+            yield GaugeMetricFamily(name, documentation, value=float(value))
+        yield CounterMetricFamily(
+            "strop_trained_tokens",
+            "Completion tokens that jobs were trained on.",
+            value=moment.trained_tokens,
         )
 
-    def _family(
-        self, name: str, documentation: str, label: str | None, key: str
-    ) -> GaugeMetricFamily:
-        """One gauge over the running jobs; with `label` the value is a mapping."""
-        labels = ["job"] if label is None else ["job", label]
-        family = GaugeMetricFamily(name, documentation, labels=labels)
-        for job in self.running:
+    def _told(self, key: str) -> Iterator[tuple[str, Any]]:
+        """What the newest step of each running job says under this key."""
+        for job in self.moment.running:
             value = (job.progress or {}).get(key)
-            if value is None:
-                continue
-            if label is None:
-                family.add_metric([job.id], value)
-            else:
-                for item, number in value.items():
-                    family.add_metric([job.id, item], number)
+            if value is not None:
+                yield job.id, value
+
+    def _progress(self, name: str, documentation: str, key: str) -> Metric:
+        family = GaugeMetricFamily(name, documentation, labels=["job_id"])
+        for job, value in self._told(key):
+            family.add_metric([job], value)
+        return family
+
+    def _labelled(
+        self, name: str, documentation: str, label: str, keys: str | Mapping[str, str]
+    ) -> Metric:
+        """A gauge of one more label: a mapping in the step, or several of its numbers."""
+        family = GaugeMetricFamily(name, documentation, labels=["job_id", label])
+        if isinstance(keys, str):
+            for job, values in self._told(keys):
+                for item, value in values.items():
+                    family.add_metric([job, item], value)
+            return family
+        for item, key in keys.items():
+            for job, value in self._told(key):
+                family.add_metric([job, item], value)
+        return family
+
+    def _histogram(self, name: str, documentation: str, key: str) -> Metric:
+        family = GaugeHistogramMetricFamily(name, documentation, labels=["job_id"])
+        for job, counts in self._told(key):
+            total, cumulative = 0.0, list[tuple[str, float]]()
+            for bound, count in counts.items():
+                if bound != "sum":
+                    total += count
+                    cumulative.append((bound, total))
+            family.add_metric([job], cumulative, counts["sum"])
         return family
 
 

@@ -18,11 +18,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from verifiers.resultset import Row, plain
+from verifiers.resultset import Row
 from verifiers.sql_session import (
-    MAX_BYTES,
     MAX_ROWS,
     Budget,
+    Fetch,
     QueryError,
     RefusedError,
     Result,
@@ -36,7 +36,6 @@ duckdb: Any = import_module("duckdb")  # its types are partial
 
 MEMORY = "100MB"
 SAMPLE = 300
-_BATCH = 64
 _BASE = "base"
 _CONFIGURATION = {
     "threads": "1",
@@ -87,19 +86,10 @@ class DuckdbSession:
     def _fetch(self, most: int) -> Result:
         if self.cursor.description is None:
             raise RefusedError("the statement gives no rows: a SELECT is asked for")
-        width = len(self.cursor.description)
-        rows: list[Row] = []
-        size = 0
-        while batch := self.cursor.fetchmany(min(_BATCH, most + 1 - len(rows))):
-            for row in batch:
-                size += 16 * width
-                size += sum(len(value) for value in row if isinstance(value, str | bytes))
-                rows.append(tuple(map(plain, row)))
-            if size > MAX_BYTES:
-                raise TooLargeError(f"a result of more than {MAX_BYTES // 2**20} MiB")
-            if len(rows) > most:
-                return Result(width, rows[:most], False)
-        return Result(width, rows, True)
+        fetch, width = Fetch(most), len(self.cursor.description)
+        while (result := fetch.take(self.cursor.fetchmany(fetch.asked), width)) is None:
+            pass
+        return result
 
     def run_otherwise(self, sql: str, budget: Budget) -> Result:
         """`run` on a twin whose rows were put in backwards."""

@@ -21,9 +21,8 @@ from psycopg import conninfo, errors
 
 from verifiers.postgres_faults import TOO_LARGE, LostError, fault
 from verifiers.postgres_values import adapt
-from verifiers.resultset import Row, plain
 from verifiers.sql_session import (
-    MAX_BYTES,
+    Fetch,
     QueryError,
     Result,
     TooLargeError,
@@ -39,7 +38,6 @@ GRACE_S = 1.0
 MAX_ROW = 2**20
 """Bytes of one row; checked by the server, before it is sent."""
 MIN_VERSION = 130_000
-_BATCH = 64
 _BEGIN = (
     "BEGIN READ ONLY; SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {half};"
     " SET LOCAL idle_in_transaction_session_timeout = 10000;"
@@ -245,23 +243,12 @@ class _Watch:
 
 
 def _fetch(connection: psycopg.Connection[Any], most: int, deadline: float) -> Result:
-    rows: list[Row] = []
-    width = size = 0
+    fetch = Fetch(most)
     while True:
-        count = min(_BATCH, most + 1 - len(rows))
-        cursor = connection.execute(f"FETCH {count} FROM strop".encode())
-        width = len(cursor.description or ())
-        batch = cursor.fetchall()
-        for row in batch:
-            size += 16 * width
-            size += sum(len(value) for value in row if isinstance(value, str | bytes))
-            rows.append(tuple(map(plain, row)))
-        if size > MAX_BYTES:
-            raise TooLargeError(f"a result of more than {MAX_BYTES // 2**20} MiB")
-        if len(rows) > most:
-            return Result(width, rows[:most], False)
-        if len(batch) < count:
-            return Result(width, rows, True)
+        cursor = connection.execute(f"FETCH {fetch.asked} FROM strop".encode())
+        result = fetch.take(cursor.fetchall(), len(cursor.description or ()))
+        if result is not None:
+            return result
         if time.monotonic() > deadline:  # the server counts anew for each batch
             raise TooSlowError("out of time")
 

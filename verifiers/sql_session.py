@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from verifiers.resultset import Row
+from verifiers.resultset import Row, plain
 from verifiers.sql_tables import Table
 
 MAX_ROWS = 200_000
@@ -47,6 +47,32 @@ class Result:
     width: int
     rows: list[Row]
     whole: bool
+
+
+class Fetch:
+    """Rows that come in batches, made plain, within the limits of a result."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._size = most, 0
+        self._rows: list[Row] = []
+
+    @property
+    def asked(self) -> int:
+        """How many rows the next batch should have."""
+        return min(64, self._most + 1 - len(self._rows))
+
+    def take(self, batch: Sequence[Sequence[Any]], width: int) -> Result | None:
+        """The result, once nothing more is wanted. Raises TooLargeError."""
+        ended = len(batch) < self.asked
+        for row in batch:
+            self._size += 16 * width
+            self._size += sum(len(value) for value in row if isinstance(value, str | bytes))
+            self._rows.append(tuple(map(plain, row)))
+        if self._size > MAX_BYTES:
+            raise TooLargeError(f"a result of more than {MAX_BYTES // 2**20} MiB")
+        if len(self._rows) > self._most:
+            return Result(width, self._rows[: self._most], False)
+        return Result(width, self._rows, True) if ended else None
 
 
 class Budget:

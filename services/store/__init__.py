@@ -3,20 +3,18 @@
 Every change of a job is one Lua script, so readers never see half of one and two runners
 never hold one job. The records are in services/jobs.py; what a job means is for others to
 know. The rooms: requests (the users' side), claims (the runners' side), events,
-checkpoints, workers.
+checkpoints, workers, moments (all
+of them at once, for a scrape).
 """
 
 from __future__ import annotations
 
 from services.redis_link import RedisLink
-from services.store.checkpoints import Checkpoints
-from services.store.claims import Claims
 from services.store.events import EventLog
-from services.store.requests import Requests
-from services.store.workers import Workers
+from services.store.moments import Moments
 
 
-class Store(Requests, Claims, EventLog, Checkpoints, Workers):
+class Store(Moments, EventLog):
     """All rooms of the store. Every method raises StoreUnavailable when the server is lost."""
 
     @classmethod

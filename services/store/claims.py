@@ -102,6 +102,10 @@ if not string.find(',' .. arg(2) .. ',', ',' .. status .. ',', 1, true) then
 end
 local at = now()
 redis.call('HSET', job, 'error', arg(6), 'result', arg(7))
+if arg(1) == 'failed' then
+  local code = arg(6) ~= '' and cjson.decode(arg(6)).code or 'unknown'
+  redis.call('HINCRBY', P .. 'failures', code, 1)
+end
 if arg(1) == 'paused' then redis.call('HSET', job, 'attempts', 0) end
 become(arg(1), at)
 append(at, arg(3), arg(4), 'message', arg(5))

@@ -361,11 +361,11 @@ async def test_metrics_show_running_jobs_and_forget_finished_ones(
         text = (await client.get("/metrics")).raise_for_status().text
         for line in (
             'strop_jobs{status="running"} 1.0',
-            f'strop_job_step{{job="{job_id}"}} 3.0',
-            f'strop_job_reward_mean{{job="{job_id}"}} 0.25',
-            f'strop_job_generated_tokens_per_second{{job="{job_id}"}} 900.0',
-            f'strop_job_verifier_reward_mean{{job="{job_id}",verifier="math"}} 0.5',
-            f'strop_job_phase_seconds{{job="{job_id}",phase="rollout"}} 1.5',
+            f'strop_job_step{{job_id="{job_id}"}} 3.0',
+            f'strop_job_reward_mean{{job_id="{job_id}"}} 0.25',
+            f'strop_job_generated_tokens_per_second{{job_id="{job_id}"}} 900.0',
+            f'strop_job_verifier_reward_mean{{job_id="{job_id}",verifier="math"}} 0.5',
+            f'strop_job_phase_seconds{{job_id="{job_id}",phase="rollout"}} 1.5',
         ):
             assert line in text.splitlines()
         route = f'route="{JOBS}/{{job_id}}",status="404"'
