@@ -102,10 +102,28 @@ class Unauthorized(StropError):
     code = "invalid_api_key"
 
 
+class IdentityUnavailable(StropError):
+    """Whoever vouches for the caller cannot be asked at this moment."""
+
+    code = "identity_unavailable"
+
+
 class Forbidden(StropError):
     """The caller is known and may not do this."""
 
     code = "forbidden"
+
+
+class ForeignHost(StropError):
+    """The service was asked by a name that is not its own."""
+
+    code = "foreign_host"
+
+
+class ForeignOrigin(Forbidden):
+    """A page of another site sent the request."""
+
+    code = "foreign_origin"
 
 
 class TooMuch(StropError):

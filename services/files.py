@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast, get_args
 
 from services.callers import is_tenant
-from services.errors import InvalidRequest, NotFound, Problem, StorageUnavailable
+from services.errors import InvalidRequest, NotFound, Problem, QuotaExceeded, StorageUnavailable
 from services.incoming import Incoming, incoming, storage_error, sweep
-from services.redis_link import PREFIX, RedisLink
+from services.redis_link import LIMIT, PREFIX, RedisLink
 from services.task_lines import check_task_file
 
 Purpose = Literal["fine-tune", "evals", "batch", "assistants", "vision", "user_data"]
@@ -34,19 +34,27 @@ _PIECE_BYTES = 256 * 1024
 _ABANDONED_SECONDS = 24 * 3600.0
 _ID = re.compile(r"file-[0-9a-f]{24}", re.ASCII)
 
-# KEYS record list list_of_purpose bytes sequence | ARGV id size field value field value ...
-_ADD = """
+# KEYS record list list_of_purpose bytes sequence | ARGV id size tenant field value ...
+_ADD = (
+    LIMIT
+    + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local most = limit(ARGV[3], 'stored_bytes')
+local stored = tonumber(redis.call('GET', KEYS[4]) or 0)
+if most and stored + tonumber(ARGV[2]) > most then
+  return stored .. ' bytes of files, and may have ' .. string.format('%.0f', most)
+end
 local time = redis.call('TIME')
 local sequence = redis.call('INCR', KEYS[5])
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'bytes', ARGV[2],
   'created_at', time[1] .. '.' .. string.format('%06d', tonumber(time[2])),
-  unpack(ARGV, 3))
+  unpack(ARGV, 4))
 redis.call('ZADD', KEYS[2], sequence, ARGV[1])
 redis.call('ZADD', KEYS[3], sequence, ARGV[1])
 redis.call('INCRBY', KEYS[4], ARGV[2])
 return 1
 """
+)
 
 # KEYS record list list_of_purpose bytes | ARGV id
 _REMOVE = """
@@ -113,15 +121,16 @@ class FileStore:
 
         Tasks are checked line by line; malformed ones are kept with the status `error`, so
         that their owner sees the line. An id that was added before names that same file: the
-        answer is its record. Raises InvalidRequest for a name that cannot be shown, and
-        StorageFull.
+        answer is its record. Raises InvalidRequest for a name that cannot be shown,
+        StorageFull, and QuotaExceeded when the tenant would have more bytes than it may.
         """
         _check_name(filename)
         suffix, details = ".bin", None
         if purpose in _TASK_FILES:
             suffix, details = await asyncio.to_thread(check_task_file, file.path)
         file_id = file_id or new_file_id()
-        await file.settle(self._folder_of(tenant) / f"{file_id}{suffix}")
+        path = self._folder_of(tenant) / f"{file_id}{suffix}"
+        await file.settle(path)
         fields: dict[str, str] = {
             "filename": filename,
             "purpose": purpose,
@@ -131,7 +140,7 @@ class FileStore:
             "suffix": suffix,
         }
         pairs = [text for pair in fields.items() for text in pair]
-        await self._link.run(
+        reply = await self._link.run(
             self._add,
             [
                 _record(tenant, file_id),
@@ -140,8 +149,15 @@ class FileStore:
                 _bytes(tenant),
                 PREFIX + "file-sequence",
             ],
-            [file_id, str(file.size), *pairs],
+            [file_id, str(file.size), tenant, *pairs],
         )
+        if isinstance(reply, str):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise QuotaExceeded(
+                f"the file has {file.size} bytes; the tenant {tenant} has {reply}: delete some "
+                "first, or ask the operator for more",
+                param="file",
+            )
         return await self.get(file_id, tenant)
 
     async def get(self, file_id: str, tenant: str) -> FileRecord:

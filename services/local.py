@@ -25,6 +25,7 @@ from typing import TypeVar
 import httpx
 
 from services import dispatcher
+from services.api.binding import check_transport
 from services.errors import CannotStart
 from services.key_store import KeyStore
 from services.local_ray import LocalRay
@@ -89,6 +90,7 @@ class _Local:
         with ExitStack() as stack:
             for folder in (settings.home, settings.logs_folder, settings.jobs_folder):
                 make_private_folder(folder)
+            check_transport(settings, settings.host)
             stack.callback(os.close, hold_folder(settings.home))
             listener = stack.enter_context(_listening(settings.host, settings.port))
             self._family.end(deadline=1)
@@ -120,7 +122,8 @@ class _Local:
             environment |= {"STROP_RAY_ADDRESS": address, **ray.environment()}
         self._spawn("dispatcher", stack, environment, deadline=dispatcher.STOP_SECONDS + 10)
 
-        url = f"http://{_reachable(host)}:{port}"
+        scheme = "http" if settings.tls_cert is None else "https"
+        url = f"{scheme}://{_reachable(host)}:{port}"
         self._wait("api", lambda: _answers(f"{url}/readyz"))
         self._tell(f"API is ready at {url}")
         self._wait("dispatcher", lambda: _with_store(store_url, Store.workers))
@@ -254,7 +257,8 @@ def _reachable(host: str) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+        # Our own socket on this machine, which no certificate names.
+        return httpx.get(url, timeout=5, trust_env=False, verify=False).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -53,6 +53,7 @@ def engine_arguments(options: ModelOptions) -> list[str]:
     arguments = [
         f"--model={options.path}",
         f"--served-model-name={options.name}",
+        "--load-format=safetensors",  # never a pickle that lies beside them
         "--max-model-len=auto",
         "--distributed-executor-backend=" + ("mp" if options.gpus > 1 else "uni"),
         "--disable-log-stats",
@@ -176,6 +177,7 @@ def application(options: ModelOptions, token: str) -> Application:
             "runtime_env": {"env_vars": environment(options)},
         },
         max_ongoing_requests=_REQUESTS,
+        max_queued_requests=_REQUESTS,
         health_check_period_s=_HEALTH_SECONDS,
         health_check_timeout_s=_HEALTH_TIMEOUT_SECONDS,
         graceful_shutdown_wait_loop_s=0.5,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.commands.core import AsyncScript
@@ -25,6 +25,15 @@ from services.errors import StoreUnavailable
 
 # One hash tag, so that a script's keys lie in one slot of a Redis Cluster.
 PREFIX = "{strop}:"
+
+# The limit of a tenant: its own, or the operator's for all, or nil. For scripts that add
+# something, so that two at once cannot pass a limit that has room for one.
+LIMIT = f"""
+local function limit(tenant, name)
+  return tonumber(redis.call('HGET', '{PREFIX}limits:' .. tenant, name)
+    or redis.call('HGET', '{PREFIX}limits', name) or '')
+end
+"""
 
 BLOCK_SECONDS = 5.0  # longest that a command may wait on the server
 _TIMEOUT_SECONDS = 15.0
@@ -66,6 +75,11 @@ class RedisLink:
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """The connections, for a library that sends its own commands within `reaching`."""
+        return self._client.connection_pool
 
     def script(self, text: str) -> AsyncScript:
         """A Lua script to `run`."""
@@ -111,6 +125,17 @@ class RedisLink:
             for key in keys:
                 pipe.hgetall(key)
             return cast("list[dict[str, str]]", await pipe.execute())
+
+    async def together(self, commands: Iterable[Sequence[str | int]]) -> None:
+        """Several commands as one: all of them are carried out, or none."""
+        async with self._reaching(), self._client.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # pyright: ignore[reportUnknownMemberType]
+            await pipe.execute()
+
+    def reaching(self) -> AbstractAsyncContextManager[None]:
+        """The deadline and the wording of errors, around what a library sends over `pool`."""
+        return self._reaching()
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncGenerator[None]:

@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsConfigDict
 
+from services.access_settings import AccessSettings
 from services.errors import BadSettings
 
 DEFAULT_PORT = 8420
@@ -22,7 +24,7 @@ def _default_home() -> Path:
     return Path(data) / "strop"
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """The service's settings, read from the environment."""
 
     model_config = SettingsConfigDict(env_prefix="STROP_", extra="ignore", frozen=True)
@@ -31,7 +33,6 @@ class Settings(BaseSettings):
         default_factory=_default_home,
         description="Data folder: store, keys, logs, and what jobs produce.",
     )
-    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(
         default=DEFAULT_PORT,
         ge=0,
@@ -62,11 +63,6 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(
         default=1024 * 1024, ge=1024, description="Largest request body the API accepts."
-    )
-    audit_max_records: int | None = Field(
-        default=None,
-        ge=1,
-        description="About how many records the audit log keeps, the newest; all when absent.",
     )
     max_upload_bytes: int = Field(
         default=512 * 1024 * 1024, ge=1024, description="Largest file that may be uploaded."
@@ -178,8 +174,12 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise BadSettings(
-            "; ".join(
-                f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"
-                for item in error.errors(include_url=False)
-            )
-        ) from error
+            "; ".join(_told(item) for item in error.errors(include_url=False))
+        ) from None  # the cause would show every setting, passwords too
+
+
+def _told(item: ErrorDetails) -> str:
+    """One bad variable, or what several together got wrong."""
+    if not item["loc"]:
+        return item["msg"].removeprefix("Value error, ")
+    return f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"

@@ -13,7 +13,7 @@ import base64
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 from services.errors import NotFound, QuotaExceeded
@@ -135,10 +135,10 @@ class Endpoint:
     name: str
     url: str
     event_types: tuple[EventType, ...]
-    secret: str
+    secret: str = field(repr=False)
     created_at: float
     updated_at: float
-    old_secret: str | None = None
+    old_secret: str | None = field(default=None, repr=False)
     old_until: float = 0.0
 
     def secrets(self, now: float) -> list[str]:

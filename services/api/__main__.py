@@ -14,7 +14,9 @@ import sys
 import uvicorn
 
 from services.api.app import create_app
+from services.api.binding import check_identities, check_transport
 from services.errors import StropError
+from services.key_store import KeyStore
 from services.settings import Settings, load_settings
 from services.store import Store
 
@@ -22,8 +24,11 @@ STOP_SECONDS = 3  # a follower's stream has no end of its own
 
 
 async def _serve(settings: Settings, listener: socket.socket | None) -> None:
+    host = settings.host if listener is None else str(listener.getsockname()[0])
+    check_transport(settings, host)
     store = await Store.open(settings.store_url)
     try:
+        await check_identities(settings, host, KeyStore(store.link))
         config = uvicorn.Config(
             create_app(settings, store),
             host=settings.host,
@@ -31,6 +36,10 @@ async def _serve(settings: Settings, listener: socket.socket | None) -> None:
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=STOP_SECONDS,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            proxy_headers=settings.behind_proxy,
+            forwarded_allow_ips=list(settings.forwarded_allow_ips),
         )
         await uvicorn.Server(config).serve(sockets=None if listener is None else [listener])
     finally:
@@ -38,7 +47,7 @@ async def _serve(settings: Settings, listener: socket.socket | None) -> None:
 
 
 def main() -> int:
-    """Serve until SIGTERM; 2 when the store cannot be reached."""
+    """Serve until SIGTERM; 2 when the settings are unsafe or the store cannot be reached."""
     parser = argparse.ArgumentParser(prog="services.api")
     parser.add_argument("--fd", type=int, help="file descriptor of a listening socket")
     fd = parser.parse_args().fd

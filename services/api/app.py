@@ -12,11 +12,24 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.cors import CORSMiddleware
 
-from services.api import errors, files, graders, inference, jobs, model_routes, webhooks
+from services.api import (
+    audit_log,
+    errors,
+    files,
+    graders,
+    inference,
+    jobs,
+    keys,
+    model_routes,
+    tenant_limits,
+    webhooks,
+)
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.bodies import Bodies
+from services.api.gate import Gate
 from services.api.judging import Judging
 from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
@@ -28,10 +41,12 @@ from services.files import FileStore
 from services.idempotency import IdempotencyKeys
 from services.key_store import KeyStore
 from services.metrics import HttpMetrics, JobMetrics, exposition
+from services.oidc import OpenId
 from services.served_models import ServedModels
 from services.serving_metrics import ServingMetrics
 from services.settings import Settings, load_settings
 from services.store import Store
+from services.tenant_limits import LimitStore
 from services.verdict_counts import VerifierMetrics
 
 API_VERSION = "1"
@@ -51,6 +66,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.store = store or await Store.open(settings.store_url)
         app.state.keys = KeyStore(app.state.store.link)
         app.state.audit = AuditLog(app.state.store.link, settings.audit_max_records)
+        app.state.limits = LimitStore(app.state.store.link, settings)
+        await app.state.limits.publish()
+        app.state.openid = OpenId(settings) if settings.oidc_issuer else None
         app.state.settings = settings
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
@@ -62,6 +80,8 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         await app.state.model_servers.close()
         await app.state.judging.close()
         await app.state.feed.close()
+        if app.state.openid is not None:
+            await app.state.openid.close()
         if store is None:
             await app.state.store.close()
 
@@ -83,6 +103,15 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(
         Bodies, max_bytes=settings.max_body_bytes, streamed={("POST", files.router.prefix)}
     )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-Id"],
+        )
+    app.add_middleware(Gate, settings=settings)
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
@@ -93,6 +122,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         inference.router,
         webhooks.router,
         graders.router,
+        keys.router,
+        audit_log.router,
+        tenant_limits.router,
         _service(app, http_metrics),
     ):
         app.include_router(router, dependencies=[Depends(authenticated)])

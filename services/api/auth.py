@@ -1,7 +1,7 @@
 """Who is asking, and whether they may: every route but health wants a bearer token.
 
 A route says what it needs, `caller: Annotated[Caller, Depends(allowed("jobs:read"))]`, and
-gets the caller. 401 for who is not known, 403 for who may not.
+gets the caller. 401 for who is not known, 403 for who may not, 429 for who asks too much.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from services.callers import Caller, Scope
 from services.errors import Forbidden, Unauthorized
 from services.key_store import KeyStore
+from services.keys import parse_token
+from services.oidc import OpenId
 from services.store import Store
+from services.tenant_limits import LimitStore
 
-_bearer = HTTPBearer(auto_error=False, description="An API key, `strop_<id>_<secret>`.")
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key, `strop_<id>_<secret>`, or a JWT of the operator's OpenID provider.",
+)
 
 
 def get_store(request: Request) -> Store:
@@ -31,22 +37,42 @@ def get_keys(request: Request) -> KeyStore:
     return request.app.state.keys
 
 
+def get_limits(request: Request) -> LimitStore:
+    """The tenants' limits."""
+    return request.app.state.limits
+
+
+def _openid(request: Request) -> OpenId | None:
+    return request.app.state.openid
+
+
 StoreParam = Annotated[Store, Depends(get_store)]
 KeysParam = Annotated[KeyStore, Depends(get_keys)]
+LimitsParam = Annotated[LimitStore, Depends(get_limits)]
 
 
 async def authenticated(
     request: Request,
     keys: KeysParam,
+    limits: LimitsParam,
+    openid: Annotated[OpenId | None, Depends(_openid)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
-    """The caller. Raises Unauthorized without a token that is good here."""
+    """The caller. Raises Unauthorized without a token that is good here, and RateLimited."""
     if credentials is None:
         raise Unauthorized("an API key is required: send `Authorization: Bearer strop_...`")
-    key = await keys.check(credentials.credentials)
+    caller = await _caller(credentials.credentials, keys, openid)
+    request.state.caller = caller
+    await limits.admit(caller.tenant)
+    return caller
+
+
+async def _caller(token: str, keys: KeyStore, openid: OpenId | None) -> Caller:
+    if openid is not None and parse_token(token) is None:
+        return await openid.caller(token)
+    key = await keys.check(token)
     if key is None:
         raise Unauthorized("this API key is not known here, or is revoked or expired")
-    request.state.caller = key.caller
     return key.caller
 
 

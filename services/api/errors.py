@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from services import errors
 from services.errors import InvalidRequest, Problem, StropError
@@ -31,6 +32,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.Unauthorized: 401,
     errors.MalformedBody: 400,
     errors.Forbidden: 403,
+    errors.ForeignHost: 421,
     errors.TooMuch: 429,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
@@ -40,6 +42,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StoreUnavailable: 503,
     errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
+    errors.IdentityUnavailable: 503,
     errors.ModelUnavailable: 503,
 }
 
@@ -153,6 +156,20 @@ def _unforeseen(request: Request) -> JSONResponse:
     )
 
 
+def _framework_headers(
+    app: FastAPI, request: Request, error: HTTPException
+) -> dict[str, str] | None:
+    if error.status_code != 405:
+        return dict(error.headers) if error.headers else None
+    # The framework names the methods of one route; several may share a path.
+    methods: set[str] = set()
+    for route in app.routes:
+        match, _ = route.matches(request.scope)
+        if match != Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return {"Allow": ", ".join(sorted(methods))}
+
+
 def install(app: FastAPI) -> None:
     """Make the app answer every error with the one body."""
 
@@ -178,7 +195,7 @@ def install(app: FastAPI) -> None:
             error.status_code,
             code,
             f"{request.method} {request.url.path}: {error.detail}",
-            headers=dict(error.headers) if error.headers else None,
+            headers=_framework_headers(app, request, error),
         )
 
     @app.exception_handler(Exception)

@@ -73,22 +73,31 @@ class ModelCatalog:
     async def page(
         self, tenant: str, after: str | None = None, limit: int = _PAGE
     ) -> tuple[list[Model], bool]:
-        """The models of up to `limit` jobs, the newest first, behind the model `after`; whether
-        more follow. The first page begins with the base models that the tenant has trained."""
+        """A page of models behind the model `after`, and whether more follow: base models that
+        the newest jobs train, then what jobs trained, the newest first, of `limit` jobs or of as
+        many as it takes to find one. Raises NotFound when there is no model `after`."""
         models: list[Model] = []
-        last: str | None = None
-        if after is not None:
-            last = (await self.find(after, tenant)).job_id
-        first, more = last is None, True
-        while more and not models:
+        last = None if after is None else await self._job_of(after, tenant)
+        first = after is None
+        more, found = True, 0
+        while more and not found:
             jobs, more = await self._store.list_jobs(tenant=tenant, after=last, limit=limit)
             if first:
+                first = False
                 bases = dict.fromkeys([DEMO, *(job.spec["model"]["path"] for job in jobs)])
                 models += [_base(base) for base in bases if not model_problems("model", base)]
             for job in jobs:
-                models += await self._of_job(job)
+                models += (of_job := await self._of_job(job))
+                found += len(of_job)
             last = jobs[-1].id if jobs else None
         return models, more
+
+    async def _job_of(self, name: str, tenant: str) -> str | None:
+        """The job that trained the model of this name; None for a base model."""
+        try:
+            return (await self.find(name, tenant)).job_id
+        except NotFound as error:
+            raise NotFound(error.message, param="after") from None
 
     async def _of_job(self, job: Job) -> list[Model]:
         """What a job trained, its checkpoints newest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
 
 from services.api.audited import AuditParam
@@ -15,6 +15,8 @@ from services.api.model_servers import Target
 from services.callers import Caller
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
+
+ModelName = Annotated[str, Path(description="Name of the model.")]
 
 
 class ModelObject(BaseModel):
@@ -83,7 +85,7 @@ async def list_models(
 
 @router.get("/{model:path}", summary="Retrieve a model")
 async def get_model(
-    model: str,
+    model: ModelName,
     caller: Annotated[Caller, Depends(allowed("models:infer"))],
     catalog: CatalogParam,
 ) -> ModelObject:
@@ -93,7 +95,7 @@ async def get_model(
 
 @router.delete("/{model:path}", summary="Delete a trained model")
 async def delete_model(
-    model: str,
+    model: ModelName,
     caller: Annotated[Caller, Depends(allowed("jobs:write"))],
     catalog: CatalogParam,
     servers: ServersParam,

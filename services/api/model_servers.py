@@ -181,9 +181,10 @@ class ModelServers:
                 )
             if loop.time() >= deadline:
                 state = "loading" if serving is None or refused else serving.state
+                why = f" ({serving.reason})" if serving is not None and serving.reason else ""
                 raise ModelUnavailable(
                     f"model {target.name} is still {state} after "
-                    f"{self.settings.serve_wait_seconds:.0f} s; ask again",
+                    f"{self.settings.serve_wait_seconds:.0f} s{why}; ask again",
                     param="model",
                 )
             await asyncio.sleep(_POLL_SECONDS)

@@ -33,6 +33,7 @@ OpenAI's clients work unmodified; what goes beyond their dialect is said with ea
 _PARAMETERS = {
     "job_id": "Identifier of the job, `ftjob-...`.",
     "file_id": "Identifier of the file, `file-...`.",
+    "key_id": "Identifier of the key: its middle part.",
     "endpoint_id": "Identifier of the webhook endpoint.",
     "model": "Name of the model.",
 }
@@ -46,6 +47,7 @@ _MEANINGS = {
     412: "The object has changed since the caller saw it.",
     413: "The body is larger than the service accepts.",
     415: "The body is of a type that is not read here.",
+    421: "The service is asked by a name that is not its own.",
     422: "Fields are wrong: `errors` has every one.",
     429: "A limit of the tenant is reached.",
     500: "The service failed; its log says why, under the request's id.",
@@ -157,7 +159,7 @@ def _errors_of(method: str, operation: dict[str, Any]) -> set[int]:
     places = {parameter["in"] for parameter in parameters}
     errors = {500, 503} if operation["operationId"] != "healthz" else set[int]()
     if "security" in operation:
-        errors |= {401, 403, 429}
+        errors |= {401, 403, 421, 429}
     if parameters or "requestBody" in operation:
         errors.add(422)
     if "path" in places or "after" in names:

@@ -48,6 +48,19 @@ _ENDPOINT: dict[str, Any] = {
     "last_delivery": None,
 }
 
+_KEY: dict[str, Any] = {
+    "id": "0123456789abcdef",
+    "object": "api_key",
+    "name": "ci",
+    "tenant": "default",
+    "scopes": ["jobs:read", "jobs:write"],
+    "created_at": 1795392000,
+    "expires_at": None,
+    "last_used_at": None,
+    "revoked_at": None,
+    "previous_until": None,
+}
+
 SCHEMAS: dict[str, Any] = {
     "ProblemBody": {
         "type": "urn:strop:problem:not_found",
@@ -96,6 +109,33 @@ SCHEMAS: dict[str, Any] = {
         "deleted": True,
     },
     "JobObject": _job(),
+    "KeyObject": _KEY,
+    "IssuedKeyObject": {**_KEY, "api_key": "strop_0123456789abcdef_SECRET"},
+    "AuditRecord": {
+        "id": "1795392000000-0",
+        "object": "audit.record",
+        "created_at": 1795392000.0,
+        "tenant": "default",
+        "caller": "0123456789abcdef",
+        "action": "job.create",
+        "target": "ftjob-0123456789abcdef01234567",
+        "outcome": "done",
+        "status": None,
+        "request_id": "req-0123456789abcdef01234567",
+        "facts": {"priority": 0},
+    },
+    "LimitsObject": {
+        "object": "limits",
+        "tenant": "default",
+        "requests": "600 per 1 minute",
+        "open_jobs": 100,
+        "stored_bytes": 1099511627776,
+        "trained_tokens": None,
+        "own": [],
+        "used_open_jobs": 1,
+        "used_stored_bytes": 1024,
+        "used_trained_tokens": 0,
+    },
     "DeletedModel": {"id": "ft:org/name:search", "object": "model", "deleted": True},
     "EventTypeList": {"object": "list", "data": ["fine_tuning.job.succeeded"]},
     "EndpointObject": _ENDPOINT,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.api.audited import AuditParam
@@ -42,6 +42,7 @@ Url = Annotated[
 EventTypes = Annotated[
     list[EventType], Field(min_length=1, max_length=16, description="What it wants to hear of.")
 ]
+EndpointId = Annotated[str, Path(description="Id of the endpoint, `we_...`.")]
 ReadParam = Annotated[Caller, Depends(allowed("jobs:read"))]
 WriteParam = Annotated[Caller, Depends(allowed("jobs:write"))]
 
@@ -222,7 +223,7 @@ async def list_endpoints(
 
 @router.get("/webhook_endpoints/{endpoint_id}", summary="Retrieve a webhook endpoint")
 async def get_endpoint(
-    endpoint_id: str, caller: ReadParam, webhooks: WebhooksParam
+    endpoint_id: EndpointId, caller: ReadParam, webhooks: WebhooksParam
 ) -> EndpointObject:
     """The endpoint, and how the last attempt at it went."""
     endpoint = await webhooks.get(endpoint_id, caller.tenant)
@@ -231,7 +232,7 @@ async def get_endpoint(
 
 @router.post("/webhook_endpoints/{endpoint_id}", summary="Change a webhook endpoint")
 async def update_endpoint(
-    endpoint_id: str,
+    endpoint_id: EndpointId,
     body: UpdateEndpoint,
     caller: WriteParam,
     webhooks: WebhooksParam,
@@ -252,7 +253,7 @@ async def update_endpoint(
 
 @router.delete("/webhook_endpoints/{endpoint_id}", summary="Delete a webhook endpoint")
 async def delete_endpoint(
-    endpoint_id: str, caller: WriteParam, webhooks: WebhooksParam, audit: AuditParam
+    endpoint_id: EndpointId, caller: WriteParam, webhooks: WebhooksParam, audit: AuditParam
 ) -> DeletedEndpoint:
     """Post nothing to it any more; what was on its way is dropped."""
     await webhooks.delete(endpoint_id, caller.tenant)
@@ -262,7 +263,7 @@ async def delete_endpoint(
 
 @router.post("/webhook_endpoints/{endpoint_id}/rotate_secret", summary="Rotate its secret")
 async def rotate_secret(
-    endpoint_id: str,
+    endpoint_id: EndpointId,
     caller: WriteParam,
     webhooks: WebhooksParam,
     audit: AuditParam,
@@ -278,7 +279,7 @@ async def rotate_secret(
 
 @router.post("/webhook_endpoints/{endpoint_id}/test", summary="Send it a sample event")
 async def test_endpoint(
-    endpoint_id: str,
+    endpoint_id: EndpointId,
     body: TestEndpoint,
     caller: WriteParam,
     webhooks: WebhooksParam,

@@ -63,11 +63,11 @@ class Client:
 
     def submit(self, spec: Mapping[str, Any]) -> Json:
         """Queue a job with this spec."""
-        return self._call("POST", _JOBS, json={"method": {"type": "strop", "strop": spec}})
+        return self.call("POST", _JOBS, json={"method": {"type": "strop", "strop": spec}})
 
     def job(self, job_id: str) -> Json:
         """The job as it stands."""
-        return self._call("GET", f"{_JOBS}/{job_id}")
+        return self.call("GET", f"{_JOBS}/{job_id}")
 
     def jobs(self, limit: int) -> list[Json]:
         """The newest `limit` jobs, newest first."""
@@ -75,7 +75,7 @@ class Client:
         params: Json = {}
         while len(found) < limit:
             params["limit"] = min(100, limit - len(found))
-            page = self._call("GET", _JOBS, params=params)
+            page = self.call("GET", _JOBS, params=params)
             found += page["data"]
             if not page["has_more"]:
                 break
@@ -84,13 +84,13 @@ class Client:
 
     def cancel(self, job_id: str) -> Json:
         """Ask the job to stop."""
-        return self._call("POST", f"{_JOBS}/{job_id}/cancel")
+        return self.call("POST", f"{_JOBS}/{job_id}/cancel")
 
     def events(self, job_id: str) -> Iterator[Json]:
         """Every event there is so far, in order."""
         params: Json = {"limit": 100}
         while True:
-            page = self._call("GET", f"{_JOBS}/{job_id}/events", params=params)
+            page = self.call("GET", f"{_JOBS}/{job_id}/events", params=params)
             yield from page["data"]
             if not page["has_more"]:
                 return
@@ -132,7 +132,8 @@ class Client:
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
 
-    def _call(self, method: str, path: str, **options: Any) -> Json:
+    def call(self, method: str, path: str, **options: Any) -> Json:
+        """What a route answers. Raises ServiceError with what the service says against it."""
         with self._reaching():
             response = self._http.request(method, path, **options)
         _raise_for(response)

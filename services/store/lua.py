@@ -13,7 +13,7 @@ answered from the nonce when it is sent again, after a reply that was lost.
 
 from __future__ import annotations
 
-from services.redis_link import PREFIX
+from services.redis_link import LIMIT, PREFIX
 
 NONCE_SECONDS = 600  # far longer than anybody tries again
 ATTEMPTS = 5
@@ -25,6 +25,7 @@ local P = '{PREFIX}'
 local NONCE_SECONDS = {NONCE_SECONDS}
 local ATTEMPTS = {ATTEMPTS}
 """
+    + LIMIT
     + """
 local id, nonce = ARGV[1], ARGV[2]
 local job = P .. 'job:' .. id
@@ -115,7 +116,16 @@ local function ask(what, at, level, message)
   tell(at, level, message, {kind = 'status', status = status, request = what})
 end
 
--- Why the job's budget is spent, or nil.
+-- Why its tenant may train no more, or nil.
+local function exhausted(tenant)
+  local most = limit(tenant, 'trained_tokens')
+  local trained = redis.call('HGET', P .. 'trained', tenant) or '0'
+  if most and tonumber(trained) >= most then
+    return 'its tenant has trained ' .. trained .. ' tokens of ' .. string.format('%.0f', most)
+  end
+end
+
+-- Why the job's budget, or its tenant's, is spent, or nil.
 local function spent(at)
   local runtime, tokens = field('max_runtime_s'), field('max_tokens')
   local ran = amount('runtime_s')
@@ -126,6 +136,7 @@ local function spent(at)
   if runtime ~= '' and ran >= tonumber(runtime) then
     return 'it has run ' .. string.format('%.0f', ran) .. ' s, max_runtime_s is ' .. runtime
   end
+  return exhausted(field('tenant'))
 end
 
 local function pause_if_spent(at)

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.errors import IllegalTransition
+from services.errors import IllegalTransition, QuotaExceeded
 from services.jobs import STATUSES, Job, JobStatus
 from services.store.lua import CHANGE, SHARED
 from services.store.part import PAGE, Part, dump, job_key, key, no_such_job, optional, status_data
@@ -22,7 +22,18 @@ _CREATE = (
     + """
 if status then return {'done'} end
 local at = now()
-local tenant, sequence = arg(1), redis.call('INCR', P .. 'seq')
+local tenant = arg(1)
+local open = 0
+for _, status in ipairs({'validating_files', 'queued', 'running', 'paused'}) do
+  open = open + tonumber(redis.call('HGET', P .. 'counts:' .. tenant, status) or 0)
+end
+local most = limit(tenant, 'open_jobs')
+if most and open >= most then
+  return {'full', 'it has ' .. open .. ' jobs that have not ended, and may have ' .. most}
+end
+local why = exhausted(tenant)
+if why then return {'full', why} end
+local sequence = redis.call('INCR', P .. 'seq')
 redis.call('HSET', job, 'id', id, 'tenant', tenant, 'status', arg(2), 'created_at', at,
   'sequence', sequence, 'revision', 1)
 for i = 5, #ARGV - 5, 2 do
@@ -140,6 +151,7 @@ class Requests(Part):
         It is paused after `max_runtime_s` seconds of running or `max_tokens` completion
         tokens. With `validating` it waits for `accept` before it may start. The same
         `request_id` (24 hexadecimal digits) gives the same job, however often it is sent.
+        Raises QuotaExceeded when the tenant has all the jobs or tokens it may.
         """
         return await self._create(
             spec,
@@ -161,9 +173,14 @@ class Requests(Part):
         origin = f" It tries {fields['retry_of']} again." if "retry_of" in fields else ""
         pairs = [text for pair in {"spec": dump(spec), **fields}.items() for text in pair]
         arguments = [tenant, status, message + origin, status_data(status), *pairs]
-        await self._link.run(
+        reply = await self._link.run(
             self._link.script(_CREATE), [job_key(job_id)], [job_id, "", "", "", "", *arguments]
         )
+        if reply[0] == "full":
+            raise QuotaExceeded(
+                f"the tenant {tenant} cannot have another job: {reply[1]}; wait for some to end, "
+                "or ask the operator for more"
+            )
         return await self.get_job(job_id)
 
     async def accept(self, job_id: str) -> Job:

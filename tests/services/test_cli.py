@@ -208,18 +208,33 @@ async def test_without_service_or_key_each_command_says_so_in_one_line(
             assert len(error.splitlines()) == 1
 
 
-async def test_a_key_made_on_the_command_line_opens_the_api(
+async def test_keys_are_made_listed_rotated_and_revoked_on_the_command_line(
     api: Api, store_url: str, tmp_path: Path
 ) -> None:
-    operator = Strop(STROP_REDIS_URL=store_url)
-    made = json.loads((await operator("keys", "create", "bob", "--json")).stdout)
-    user = Strop(STROP_URL=api.url, STROP_API_KEY=made["api_key"])
-    assert (await user("jobs", "--json")).stdout == ""
-    key = await api.keys.check(made["api_key"])
+    first = await Strop(STROP_REDIS_URL=store_url)(
+        "keys", "create", "operator", "--scope", "admin", "--local", "--json"
+    )
+    operator = Strop(STROP_URL=api.url, STROP_API_KEY=json.loads(first.stdout)["api_key"])
+    bob = (await operator("keys", "create", "bob", "--tenant", "team-b", "--days", "7")).stdout
+    key = await api.keys.check(bob.strip())
     assert key is not None
-    assert key.name == "bob"
+    assert (key.name, key.tenant, "admin" in key.scopes) == ("bob", "team-b", False)
+    user = Strop(STROP_URL=api.url, STROP_API_KEY=bob.strip())
+    assert (await user("jobs", "--json")).stdout == ""
+    assert "needs the scope admin" in (await user("keys", "list", status=2)).stderr
+    again = (await operator("keys", "rotate", key.id, "--grace-hours", "0")).stdout.strip()
+    assert await api.keys.check(bob.strip()) is None
+    assert await api.keys.check(again) is not None
+    await operator("keys", "revoke", key.id)
+    assert await api.keys.check(again) is None
+    listed = (await operator("keys", "list", "--tenant", "team-b", "--json")).stdout
+    assert json.loads(listed)["revoked_at"] is not None
+    assert (
+        "no scope 'jobs'"
+        in (await operator("keys", "create", "x", "--scope", "jobs", status=2)).stderr
+    )
     nowhere = Strop(STROP_HOME=str(tmp_path))
-    assert "no store" in (await nowhere("keys", "create", "bob", status=2)).stderr
+    assert "no store" in (await nowhere("keys", "create", "bob", "--local", status=2)).stderr
 
 
 def test_the_command_starts_without_the_weight_of_training() -> None:
