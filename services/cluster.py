@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -14,20 +16,24 @@ from services.errors import ClusterUnavailable
 from services.fit import Node
 from services.held_job import Beat, Launch
 from services.jobs import Job
+from services.placement import Group, to_come
 from services.queue_order import Cluster
 from services.ray_connection import connect
 from services.settings import Settings
 
 _LOOK_SECONDS = 20.0
+_GROUP_LABEL = "ray.io/node-group"
+_MOST_NODES = 64  # of one group: beyond this it may as well have no bound
 _log = logging.getLogger(__name__)
 
 
 class RayCluster:
     """What the nodes of a cluster have and what is free of it."""
 
-    def __init__(self, address: str | None) -> None:
-        """Connect to `address` when somebody looks."""
+    def __init__(self, address: str | None, *, labelled: bool = False) -> None:
+        """Connect to `address` when somebody looks; `labelled` as in `Cluster`."""
         self._address = address
+        self._labelled = labelled
         self._looking: asyncio.Future[Cluster] | None = None
 
     async def look(self) -> Cluster:
@@ -43,7 +49,7 @@ class RayCluster:
             )
         self._looking = None
         try:
-            return looking.result()
+            return replace(looking.result(), labelled=self._labelled)
         except Exception as error:  # Ray has no one kind of error for this
             _log.warning("the Ray cluster cannot be looked at", exc_info=error)
             said = str(error).strip().splitlines() or [type(error).__name__]
@@ -57,10 +63,28 @@ def _look(address: str | None) -> Cluster:
 
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
     free: dict[str, dict[str, float]] = available_resources_per_node()
+    more = to_come(_groups(), Counter(node["Labels"].get(_GROUP_LABEL, "") for node in nodes))
     return Cluster(
-        total=[_node(node, node["Resources"]) for node in nodes],
-        free=[_node(node, free.get(node["NodeID"], {})) for node in nodes],
+        total=[*(_node(node, node["Resources"]) for node in nodes), *more],
+        free=[*(_node(node, free.get(node["NodeID"], {})) for node in nodes), *more],
     )
+
+
+def _groups() -> list[Group]:
+    """The groups of nodes that the autoscaler told Ray of; none where there is no autoscaler."""
+    from ray._private.state import state
+
+    config: Any = state.get_cluster_config()
+    return [
+        Group(
+            name=group.name,
+            most=min(group.max_count, _MOST_NODES),
+            cpus=group.resources.get("CPU", 0),
+            gpus=group.resources.get("GPU", 0),
+        )
+        for group in (config.node_group_configs if config is not None else ())
+        if group.max_count > 0
+    ]
 
 
 def _node(node: dict[str, Any], resources: dict[str, float]) -> Node:

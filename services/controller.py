@@ -14,12 +14,15 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from services.config import JobSpec
 from services.jobs import JobError, Outcome, Request
 from services.journal import StoreJournal
 from services.pipeline import Start, abandon, train
+from services.placement import placed
 from services.preparation import prepare
+from services.settings import load_settings
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
@@ -63,6 +66,8 @@ class JobController:
     async def _run(self, store: Store) -> str:
         record = await store.get_job(self._job_id)
         job = JobSpec.model_validate(record.spec)
+        if load_settings().tier_labels:
+            job = placed(job)
         journal = self._journal = StoreJournal(store, self._job_id, job, self._token)
         work = asyncio.create_task(self._train(job, journal, store))
         request = asyncio.create_task(self._requested(store))
@@ -165,7 +170,9 @@ async def launch(
     """
     controller: Any = (
         ray.remote(JobController)
-        .options(num_cpus=0, name=f"{job_id}-{token}", max_restarts=0)
+        .options(
+            num_cpus=0, name=f"{job_id}-{token}", max_restarts=0, scheduling_strategy=_beside_us()
+        )
         .remote(job_id, token, store_url, folder)
     )
     run = asyncio.ensure_future(_wait(controller.run.remote()))
@@ -179,6 +186,12 @@ async def launch(
     finally:
         await abandon([beating])
         ray.kill(controller)
+
+
+def _beside_us() -> NodeAffinitySchedulingStrategy:
+    """The node of the dispatcher: it has the data folder, and no autoscaler takes it away."""
+    node_id = ray.get_runtime_context().get_node_id()
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 async def _beat(controller: Any, beat: Callable[[int], None]) -> None:

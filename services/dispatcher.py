@@ -27,7 +27,6 @@ from services.served_models import ServedModels
 from services.serving import ServingLoop
 from services.settings import Settings, load_settings
 from services.store import Store
-from services.store.claims import LEASE_SECONDS
 from services.webhook_delivery import WebhookDeliveries
 from services.webhooks import Webhooks
 
@@ -82,7 +81,7 @@ class Dispatcher:
                     # The jobs that run go on. When the store is back, their dispatchers may
                     # be a moment late to renew their leases.
                     _log.warning("%s", error)
-                    self._recover_from = time.monotonic() + LEASE_SECONDS
+                    self._recover_from = time.monotonic() + self._patience.lease_s
                 await asyncio.wait(
                     {stopping, *self._held},
                     timeout=self._poll_seconds,
@@ -125,6 +124,7 @@ class Dispatcher:
             job = await self._store.claim(
                 self.worker_id,
                 start.job.id,
+                lease_s=self._patience.lease_s,
                 claims=room.claims + number,
                 overtaken=start.overtaken,
             )
@@ -159,7 +159,7 @@ class Dispatcher:
             held.stop()
         if self._held:
             # Each ends by itself within its patience.
-            await asyncio.wait(self._held, timeout=self._patience.stop_s + LEASE_SECONDS)
+            await asyncio.wait(self._held, timeout=self._patience.stop_s + self._patience.lease_s)
             self._reap()
 
 
@@ -175,7 +175,7 @@ async def _main(settings: Settings) -> None:
         dispatcher = Dispatcher(
             store,
             launch,
-            RayCluster(settings.ray_address).look,
+            RayCluster(settings.ray_address, labelled=settings.tier_labels).look,
             max_running=settings.max_running_jobs,
             patience=Patience(stop_s=STOP_SECONDS),
         )

@@ -20,6 +20,7 @@ from time import monotonic
 from services.errors import Fenced, IllegalTransition, StoreUnavailable
 from services.jobs import Job
 from services.store import Store
+from services.store.claims import LEASE_SECONDS
 
 _log = logging.getLogger("strop.dispatcher")
 
@@ -36,6 +37,7 @@ _MESSAGE_CHARACTERS = 2000
 class Patience:
     """How long each thing may take, in seconds."""
 
+    lease_s: float = LEASE_SECONDS
     renew_s: float = 5.0
     cancel_s: float = 60.0  # a controller heeds a cancellation
     silent_s: float = 120.0  # a controller answers: its start is the longest
@@ -102,7 +104,9 @@ class HeldJob:
         """Renew the lease; why the launch must end, if it must."""
         now = monotonic()
         try:
-            request = await self._store.renew(self.job.id, self.job.token, self._progress)
+            request = await self._store.renew(
+                self.job.id, self.job.token, self._progress, lease_s=self._patience.lease_s
+            )
         except Fenced as error:
             _log.warning("%s", error)
             return _Ending.FENCED

@@ -1,7 +1,8 @@
 """The local service that `strop up` runs: store, Ray, API and dispatcher on this machine.
 
 Everything is started in order, watched, and ended in order within deadlines. A part that
-cannot start, or that dies, takes the rest down with it: nothing is left half-started.
+cannot start takes the rest down with it: nothing is left half-started. One that dies later
+is started again; only one that keeps dying ends the service.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +28,7 @@ from services import dispatcher
 from services.api.binding import check_transport
 from services.errors import CannotStart
 from services.key_store import KeyStore
+from services.local_parts import Part, Running, Tell
 from services.local_ray import LocalRay
 from services.private_files import hold_folder, make_private_folder, write_private
 from services.processes import Family, spawn, stop
@@ -36,10 +37,10 @@ from services.settings import Settings
 from services.store import Store
 
 _READY_SECONDS = 180.0
+_LOOK_SECONDS = 0.5
 _TIDY_SECONDS = 2.0
 
 T = TypeVar("T")
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,6 @@ class Service:
     api_key_file: Path
     home: Path
     engine_metrics_url: str | None  # None with a Ray cluster that is not ours
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One process of the service."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def last_words(self) -> str:
-        """How it ended."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        said = f": {lines[-1]}" if lines else ""
-        return f"ended by itself with status {self.process.returncode}{said} (see {self.log})"
 
 
 class _Stopped(Exception):
@@ -79,13 +64,17 @@ class _Local:
         self._settings = settings
         self._tell = tell
         self._asked = threading.Event()
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
+        self._started = False
+        self._store: EmbeddedValkey | None = None
+        self._ray: LocalRay | None = None
         # The same for each run on a data folder, so that a run finds what a killed one left.
-        home = str(settings.home.resolve())
-        self._family = Family(hashlib.sha256(home.encode()).hexdigest()[:16])
+        # Ray has a family of its own, for it alone may have to be started again.
+        home = hashlib.sha256(str(settings.home.resolve()).encode()).hexdigest()[:16]
+        self._family, self._ray_family = Family(home), Family(f"{home}-ray")
 
     def run(self, on_ready: Callable[[Service], None]) -> int:
-        """Serve until a signal comes; 0 then, 1 when a part died."""
+        """Serve until a signal comes; 0 then, 1 when a part was given up."""
         settings = self._settings
         with ExitStack() as stack:
             for folder in (settings.home, settings.logs_folder, settings.jobs_folder):
@@ -93,34 +82,39 @@ class _Local:
             check_transport(settings, settings.host)
             stack.callback(os.close, hold_folder(settings.home))
             listener = stack.enter_context(_listening(settings.host, settings.port))
-            self._family.end(deadline=1)
+            self._end_families(1)
             stack.enter_context(self._signals())
+            stack.callback(self._stop_parts)
             try:
                 service = self._start(stack, listener)
             except _Stopped:
                 self._tell("stopped before it was ready")
                 return 0
             on_ready(service)
-            dead = self._watch()
-            self._tell("stopping" if dead is None else f"{dead.name} {dead.last_words}; stopping")
-            return 0 if dead is None else 1
+            lost = self._watch()
+            self._tell("stopping")
+            return 1 if lost else 0
 
     def _start(self, stack: ExitStack, listener: socket.socket) -> Service:
         settings = self._settings
         host, port = listener.getsockname()[:2]
-        store_url = self._start_store(stack)
+        if settings.redis_url is None:
+            self._parts.append(Part("store", self._start_store))
+            self._tell("store is ready")
+        store_url = settings.store_url if self._store is None else self._store.url
         self._ensure_key(store_url)
-        environment = {**self._family.environment(), "STROP_REDIS_URL": store_url}
 
         # Ray starts while the API does; it must outlive the dispatcher, which is stopped first.
-        ray = None if settings.ray_address else self._start_ray(stack)
-        self._spawn("api", stack, environment, listener.fileno(), deadline=10)
-        listener.close()  # the API alone answers for it now
-        if ray is not None:
-            address = self._wait("ray", lambda: ray.address)
-            self._tell(f"Ray is ready at {address}")
-            environment |= {"STROP_RAY_ADDRESS": address, **ray.environment()}
-        self._spawn("dispatcher", stack, environment, deadline=dispatcher.STOP_SECONDS + 10)
+        if not settings.ray_address:
+            self._parts.append(Part("ray", self._start_ray))
+        environment = {**self._family.environment(), "STROP_REDIS_URL": store_url}
+        # The socket stays ours as well: while the API is started again, requests wait in it.
+        self._parts.append(
+            Part("api", lambda: self._spawn("api", environment, listener.fileno(), deadline=10))
+        )
+        if self._ray is not None:
+            self._tell(f"Ray is ready at {self._ray_address(self._ray)}")
+        self._parts.append(Part("dispatcher", lambda: self._start_dispatcher(environment)))
 
         scheme = "http" if settings.tls_cert is None else "https"
         url = f"{scheme}://{_reachable(host)}:{port}"
@@ -131,17 +125,46 @@ class _Local:
 
         write_private(settings.service_file, json.dumps({"url": url, "pid": os.getpid()}))
         stack.callback(settings.service_file.unlink, missing_ok=True)
-        metrics = None if ray is None else ray.metrics_url
+        metrics = None if self._ray is None else self._ray.metrics_url
         return Service(url, settings.api_key_file, settings.home, metrics)
 
-    def _start_store(self, stack: ExitStack) -> str:
-        if self._settings.redis_url is not None:
-            return self._settings.store_url
-        server = EmbeddedValkey.start(self._settings.valkey_folder)
-        stack.callback(server.stop)
-        self._parts.append(_Part("store", server.process, server.log))
-        self._tell("store is ready")
-        return server.url
+    def _start_store(self) -> Running:
+        if self._store is None:
+            self._store = EmbeddedValkey.start(self._settings.valkey_folder)
+        else:
+            self._store.start_again()
+        return Running(self._store.process, self._store.log, self._store.stop)
+
+    def _start_ray(self) -> Running:
+        """Start the head. Again: the dispatcher has lost its cluster and starts again too."""
+        lost = self._ray
+        if lost is not None:
+            self._part("dispatcher").kill()
+            self._stop_ray(lost)
+        port = self._settings.metrics_port if lost is None else lost.metrics_port
+        ray = self._ray = LocalRay.start(self._settings, self._ray_family, port)
+        if lost is not None:
+            self._ray_address(ray)
+        return Running(ray.process, ray.log, lambda: self._stop_ray(ray))
+
+    def _ray_address(self, ray: LocalRay) -> str:
+        """Where the head is, as soon as it answers. Raises CannotStart."""
+
+        def ready() -> str | None:
+            if ray.process.poll() is not None:
+                raise CannotStart(f"ray ended by itself while it started (see {ray.log})")
+            return ray.address
+
+        return self._wait("ray", ready)
+
+    def _stop_ray(self, ray: LocalRay) -> None:
+        ray.stop(self._ray_family, self._settings.logs_folder / "ray", deadline=20)
+
+    def _start_dispatcher(self, environment: dict[str, str]) -> Running:
+        if self._ray is not None:
+            address = self._ray_address(self._ray)
+            environment = environment | self._ray.environment() | {"STROP_RAY_ADDRESS": address}
+        return self._spawn("dispatcher", environment, deadline=dispatcher.STOP_SECONDS + 10)
 
     def _ensure_key(self, store_url: str) -> None:
         """The local user's key, made anew when there is none or this store does not know it."""
@@ -158,22 +181,9 @@ class _Local:
         if (mine := _with_store(store_url, good)) != token:
             write_private(file, mine)
 
-    def _start_ray(self, stack: ExitStack) -> LocalRay:
-        ray = LocalRay.start(self._settings, self._family)
-        logs = self._settings.logs_folder / "ray"
-        stack.callback(ray.stop, self._family, logs, deadline=20)
-        self._parts.append(_Part("ray", ray.process, ray.log))
-        return ray
-
     def _spawn(
-        self,
-        name: str,
-        stack: ExitStack,
-        environment: dict[str, str],
-        fd: int | None = None,
-        *,
-        deadline: float,
-    ) -> None:
+        self, name: str, environment: dict[str, str], fd: int | None = None, *, deadline: float
+    ) -> Running:
         """Start `services.<name>`; when all ends it has `deadline` seconds."""
         log = self._settings.logs_folder / f"{name}.log"
         process = spawn(
@@ -182,14 +192,13 @@ class _Local:
             env=environment,
             pass_fds=[] if fd is None else [fd],
         )
-        stack.callback(stop, process, deadline=deadline)
-        self._parts.append(_Part(name, process, log))
+        return Running(process, log, lambda: stop(process, deadline=deadline))
 
     def _wait(self, name: str, ready: Callable[[], T | None]) -> T:
         """What `ready` answers as soon as it is true. Raises CannotStart at the deadline."""
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
-            if dead := self._dead():
+            if not self._started and (dead := next((p for p in self._parts if p.dead), None)):
                 raise CannotStart(f"{dead.name} {dead.last_words}")
             if value := ready():
                 return value
@@ -199,16 +208,33 @@ class _Local:
             f"{name} was not ready within {_READY_SECONDS:.0f} s; see {self._settings.logs_folder}"
         )
 
-    def _watch(self) -> _Part | None:
-        """Wait for a signal; a part that died instead."""
-        while not self._asked.wait(_TIDY_SECONDS):
-            if dead := self._dead():
-                return dead
-            self._family.tidy()
-        return None
+    def _watch(self) -> bool:
+        """Wait for a signal, and start again what dies; true when a part was given up."""
+        self._started = True
+        tidied = time.monotonic()
+        while not self._asked.wait(_LOOK_SECONDS):
+            try:
+                if not all(part.revive(self._tell) for part in self._parts):
+                    return True
+            except _Stopped:
+                return False
+            if time.monotonic() - tidied >= _TIDY_SECONDS:
+                tidied = time.monotonic()
+                self._family.tidy()
+                self._ray_family.tidy()
+        return False
 
-    def _dead(self) -> _Part | None:
-        return next((part for part in self._parts if part.process.poll() is not None), None)
+    def _part(self, name: str) -> Part:
+        return next(part for part in self._parts if part.name == name)
+
+    def _stop_parts(self) -> None:
+        for part in reversed(self._parts):
+            part.stop()
+        self._end_families(5)
+
+    def _end_families(self, deadline: float) -> None:
+        for family in (self._family, self._ray_family):
+            family.end(deadline=deadline)
 
     @contextmanager
     def _signals(self) -> Generator[None]:

@@ -51,18 +51,22 @@ class LocalRay:
         self.log = log
         self._folder = folder
         self._token_file = token_file
+        self.metrics_port = metrics_port
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
 
     @classmethod
-    def start(cls, settings: Settings, family: Family) -> LocalRay:
-        """Start the head in the data folder's name, after removing what a killed one left."""
+    def start(cls, settings: Settings, family: Family, metrics_port: int) -> LocalRay:
+        """Start the head in the data folder's name, after removing what a killed one left.
+
+        Its metrics are at `metrics_port`; 0 takes a free one.
+        """
         record = settings.home / "ray_folder"
         if record.exists():
             _remove(Path(record.read_text(encoding="utf-8")))
         folder = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX))
         write_private(record, str(folder))
         write_private(settings.ray_token_file, secrets.token_hex(32))
-        metrics_port = _free_port(settings.metrics_port)
+        metrics_port = _free_port(metrics_port)
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
             *("--port=0", "--dashboard-agent-listen-port=0", "--include-dashboard=false"),

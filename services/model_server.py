@@ -11,7 +11,8 @@ import hashlib
 import hmac
 import logging
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +47,7 @@ class ModelOptions:
     gpus: int
     kv_cache_gib: float
     gpu_memory_utilization: float
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])  # of the node it runs on
 
 
 def engine_arguments(options: ModelOptions) -> list[str]:
@@ -175,6 +177,7 @@ def application(options: ModelOptions, token: str) -> Application:
             "num_cpus": options.cpus,
             "num_gpus": options.gpus,
             "runtime_env": {"env_vars": environment(options)},
+            **({"label_selector": dict(options.labels)} if options.labels else {}),
         },
         max_ongoing_requests=_REQUESTS,
         max_queued_requests=_REQUESTS,

@@ -8,11 +8,13 @@ empty stands in nobody's way. Pure; knows nothing of the store or of Ray.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from services.fit import Node, needs_of, place
+from services.fit import Need, Node, needs_of, place
 from services.jobs import Job, Queued, WaitingRoom
+from services.placement import bound
 
 OVERTAKEN = 8
 """Jobs that may be started before one that was ahead of them and did not fit."""
@@ -24,6 +26,13 @@ class Cluster:
 
     total: Sequence[Node]
     free: Sequence[Node]
+    labelled: bool = False
+    """Whether tiers without labels go to the nodes that serve them."""
+
+    def needs(self, spec: Mapping[str, Any]) -> list[Need]:
+        """What a job asks of this cluster."""
+        needs = needs_of(spec)
+        return bound(needs) if self.labelled else needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ def plan(room: WaitingRoom, running: Sequence[Job], cluster: Cluster, slots: int
     free = list(cluster.free)
     for job in running:
         if not job.placed:
-            placed = place(needs_of(job.spec), free)
+            placed = place(cluster.needs(job.spec), free)
             free = free if isinstance(placed, str) else placed
     tenants = Counter(room.running)
     ahead: list[str] = []
@@ -82,7 +91,7 @@ def plan(room: WaitingRoom, running: Sequence[Job], cluster: Cluster, slots: int
             reason = f"waits behind {blocking}, which was overtaken {OVERTAKEN} times"
             made.holds.append(Hold(job, reason, unfit=False))
             continue
-        needs = needs_of(job.spec)
+        needs = cluster.needs(job.spec)
         placed = place(needs, free)
         if not isinstance(placed, str):
             made.starts.append(Start(job, tuple(ahead)))

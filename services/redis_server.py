@@ -70,20 +70,13 @@ class EmbeddedValkey:
     def _start(cls, folder: Path, lock: int, die_with_parent: bool) -> EmbeddedValkey | None:
         """One attempt; None when somebody took the port in between."""
         port, password = _free_port(), secrets.token_urlsafe(32)
-        config = folder / "valkey.conf"
-        log = folder / "valkey.log"
-        write_private(config, _CONFIG.format(port=port, password=password, folder=folder.resolve()))
-        log.unlink(missing_ok=True)
-        process = spawn(
-            [str(get_binary_path()), str(config)],
-            log=log,
-            cwd=folder,
-            pass_fds=[lock],
-            at_parents_death=signal.SIGKILL if die_with_parent else None,
-        )
+        config = _CONFIG.format(port=port, password=password, folder=folder.resolve())
+        write_private(folder / "valkey.conf", config)
+        (folder / "valkey.log").unlink(missing_ok=True)
+        process = _spawn(folder, lock, die_with_parent)
         server = cls(process, f"redis://:{password}@127.0.0.1:{port}/0", folder)
         try:
-            server._wait_until_ready(log)
+            server._wait_until_ready()
         except BaseException as error:
             stop(process, deadline=5)
             if isinstance(error, CannotStart) and "Address already in use" in str(error):
@@ -92,8 +85,24 @@ class EmbeddedValkey:
         write_private(folder / "url", server.url)
         return server
 
-    def _wait_until_ready(self, log: Path) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+    def start_again(self) -> None:
+        """Start a server that has died at the same address, with all that it was told.
+
+        Raises CannotStart.
+        """
+        lock = hold_folder(self._folder)
+        try:
+            self.process = _spawn(self._folder, lock, die_with_parent=True)
+        finally:
+            os.close(lock)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            stop(self.process, deadline=5)
+            raise
+
+    def _wait_until_ready(self) -> None:
+        deadline, log = time.monotonic() + _START_SECONDS, self.log
         with redis.Redis.from_url(self.url, socket_timeout=5) as client:
             while time.monotonic() < deadline:
                 if self.process.poll() is not None:
@@ -125,6 +134,17 @@ class EmbeddedValkey:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _spawn(folder: Path, lock: int, die_with_parent: bool) -> subprocess.Popen[bytes]:
+    """The server on the folder's configuration; it holds the folder as long as it lives."""
+    return spawn(
+        [str(get_binary_path()), str(folder / "valkey.conf")],
+        log=folder / "valkey.log",
+        cwd=folder,
+        pass_fds=[lock],
+        at_parents_death=signal.SIGKILL if die_with_parent else None,
+    )
 
 
 def running_url(folder: Path) -> str | None:

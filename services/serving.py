@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from services.errors import StoreUnavailable
+from services.placement import label
 from services.ray_connection import connect
 from services.served_models import ServedModels, Serving
 from services.serving_plan import RETRY_SECONDS, Limits, Load, Loaded, Room, Unload, Wanted, plan
@@ -166,6 +167,7 @@ class ServingLoop:
             gpus=gpus,
             kv_cache_gib=settings.serve_kv_cache_gib,
             gpu_memory_utilization=settings.serve_gpu_memory,
+            labels=label("rollout") if settings.tier_labels else {},
         )
 
 

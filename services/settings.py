@@ -58,6 +58,11 @@ class Settings(AccessSettings):
         le=65535,
         description="Port of the local Ray's metrics, vLLM's among them; 0 takes a free one.",
     )
+    tier_labels: bool = Field(
+        default=False,
+        description="Place a tier whose job names no labels on the Ray nodes that carry the label "
+        "strop/<tier>=true, as those of deploy/kuberay do.",
+    )
     max_running_jobs: int = Field(
         default=1, ge=1, description="Jobs that one dispatcher runs at the same time."
     )

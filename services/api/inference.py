@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from services.api.audited import changes_nothing
 from services.api.auth import allowed
@@ -18,11 +19,11 @@ from services.api.completion_objects import ChatCompletion, TextCompletion
 from services.api.completion_requests import ChatRequest, CompletionRequest
 from services.api.model_catalog import CatalogParam, ModelCatalog
 from services.api.model_servers import ModelServers, Target
+from services.api.model_stream import EventStream
 from services.callers import Caller
 
 router = APIRouter(prefix="/v1", tags=["Inference"], dependencies=[Depends(changes_nothing)])
 
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _GONE = 499  # nobody reads it; the log and the metrics do
 
 InferParam = Annotated[Caller, Depends(allowed("models:infer"))]
@@ -93,7 +94,22 @@ async def _complete(
     stream = await _unless_gone(request, events)
     if stream is None:
         return Response(status_code=_GONE)
-    return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
+    return _Streamed(stream)
+
+
+class _Streamed(StreamingResponse):
+    """A stream that is closed however it ends, even before it began."""
+
+    def __init__(self, stream: EventStream) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(stream.events(), media_type="text/event-stream", headers=headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:

@@ -144,7 +144,7 @@ def _cluster(settings: Settings, scratch: Path, tell: Any) -> Iterator[str]:
     make_private_folder(own.logs_folder)
     family = Family(secrets.token_hex(8))
     tell("starting Ray")
-    head = LocalRay.start(own, family)
+    head = LocalRay.start(own, family, own.metrics_port)
     try:
         deadline = monotonic() + _READY_SECONDS
         while head.address is None:

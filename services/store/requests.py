@@ -121,6 +121,7 @@ _UPDATE = (
     CHANGE
     + """
 if ended() then return {'refused', status} end
+if arg(3) == nil then return {'done'} end
 if status == 'queued' then dequeue() end
 for i = 3, #ARGV - 5, 2 do redis.call('HSET', job, arg(i), arg(i + 1)) end
 if status == 'queued' then enqueue() end
@@ -295,12 +296,11 @@ class Requests(Part):
         if metadata is not None:
             pairs += ["metadata", dump(dict(metadata))]
             told = ", ".join(filter(None, (told, "metadata")))
-        if pairs:
-            data = dump({"kind": "update", **changes})
-            await self._change(
-                _UPDATE, job_id, "be changed", f"Changed: {told}.", data, *pairs,
-                tenant=tenant, revision=revision,
-            )  # fmt: skip
+        data = dump({"kind": "update", **changes})
+        await self._change(
+            _UPDATE, job_id, "be changed", f"Changed: {told}.", data, *pairs,
+            tenant=tenant, revision=revision,
+        )  # fmt: skip
         return await self.get_job(job_id, tenant)
 
     async def retry(

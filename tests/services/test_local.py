@@ -7,13 +7,15 @@ import socket
 import stat
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.services.local_service import UP, environment, running
+from services.local_parts import MOST_DEATHS, STEADY_SECONDS, Backoff
+from tests.services.local_service import UP, Up, environment, running
 
 
 def refused(home: Path, **env: str) -> str:
@@ -24,6 +26,15 @@ def refused(home: Path, **env: str) -> str:
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
+
+
+def descendants(service: Up, part: str) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie, or gone
+            if part in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.mark.timeout(600)
@@ -55,25 +66,67 @@ def test_the_service_comes_up_private_survives_a_kill_and_leaves_nothing(tmp_pat
     with running(home) as second:
         assert not ray_folder.exists()
         assert key_file.read_text() == key  # the store kept it
+        # A cluster that dies is started again, and the dispatcher with it.
+        lost = {part: descendants(second, part)[0] for part in ("raylet/raylet", "dispatcher")}
+        lost["raylet/raylet"].kill()
+        deadline = time.monotonic() + 240
+        again: list[psutil.Process] = []
+        for part, process in lost.items():
+            while not (found := [p for p in descendants(second, part) if p != process]):
+                assert time.monotonic() < deadline, f"{part} was not started again"
+                time.sleep(0.2)
+            again += found
         ray_folder = Path((home / "ray_folder").read_text())
         second.process.send_signal(signal.SIGTERM)
         assert second.process.wait(120) == 0
         second.assert_gone()
+        _, alive = psutil.wait_procs(again, timeout=30)
+        assert alive == []
     assert not ray_folder.exists()
     assert not (home / "service.json").exists()
     assert not (home / "valkey" / "url").exists()
 
 
-@pytest.mark.parametrize("part", ["valkey-server", "services.api", "services.dispatcher"])
-def test_a_part_that_dies_takes_the_rest_down_with_it(tmp_path: Path, part: str) -> None:
+def test_a_part_that_dies_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
     # A Ray address that nobody uses before there is a job: saves the start of a cluster.
     with running(tmp_path, STROP_RAY_ADDRESS="127.0.0.1:1") as service:
-        victim = next(p for p in service.below if part in " ".join(p.cmdline()))
-        victim.kill()
-        assert service.process.wait(120) == 1
-        service.assert_gone()
+        key = Path(service.facts["api_key_file"]).read_text()
+        url, headers = service.facts["url"], {"Authorization": f"Bearer {key}"}
+        parts = ("valkey-server", "services.api", "services.dispatcher")
+        killed = {part: descendants(service, part)[0] for part in parts}
+        for process in killed.values():
+            process.kill()
+        deadline = time.monotonic() + 120
+        for part in parts:
+            while not [p for p in descendants(service, part) if p != killed[part]]:
+                assert time.monotonic() < deadline, f"{part} was not started again"
+                time.sleep(0.1)
+        # The socket was never closed: the request waits for the new API, which knows the key.
+        while True:
+            listed = httpx.get(f"{url}/v1/fine_tuning/jobs", headers=headers, timeout=60)
+            if listed.status_code != 503:  # the store may still read its log
+                break
+            assert time.monotonic() < deadline
+        assert listed.json()["data"] == []
+        again = [process for part in parts for process in descendants(service, part)]
+        service.process.terminate()
+        assert service.process.wait(120) == 0
         assert service.process.stderr is not None
-        assert "ended by itself with status -9" in service.process.stderr.read()
+        said = service.process.stderr.read()
+        _, alive = psutil.wait_procs(again, timeout=30)
+        assert alive == []
+        service.assert_gone()
+    for name in ("store", "api", "dispatcher"):
+        assert f"{name} ended by itself with status -9" in said
+        assert f"{name} is started again" in said
+
+
+def test_a_part_that_keeps_dying_is_given_up() -> None:
+    backoff = Backoff()
+    pauses = [backoff.after(1.0) for _ in range(MOST_DEATHS + 1)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 20, 20, None]
+    steady = Backoff()
+    assert {steady.after(STEADY_SECONDS) for _ in range(50)} == {0.5}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.api.model_servers import ModelServers, Target
+from services.api.model_stream import EventStream
 from services.errors import InvalidRequest, ModelUnavailable
 from services.served_models import ServedModels, Serving
 from services.settings import Settings
@@ -104,8 +105,9 @@ async def serving(store: Store, home: Path, script: Script) -> AsyncIterator[Mod
             task.cancel()
 
 
-async def read(stream: AsyncIterator[bytes]) -> list[Any]:
-    texts = [event.decode().removeprefix("data: ").strip() async for event in stream]
+async def read(stream: EventStream) -> list[Any]:
+    texts = [event.decode().removeprefix("data: ").strip() async for event in stream.events()]
+    stream.close()
     return [text if text == "[DONE]" else json.loads(text) for text in texts]
 
 
@@ -170,8 +172,9 @@ async def test_what_a_client_drew_before_it_left_is_counted(store: Store, tmp_pa
     counted = Counted()
     async with serving(store, tmp_path, events(chunk("a", 1), then=30)) as servers:
         stream = await servers.stream(TARGET, ROUTE, {}, counted, wants_usage=False)
-        await anext(stream)
-        await stream.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+        await anext(aiter(stream.events()))
+        stream.close()
+        stream.close()
     assert counted == [(3, 1)]
 
 
