@@ -186,6 +186,12 @@ class VerifiersUnavailable(StropError):
     code = "verifiers_unavailable"
 
 
+class DryRunUnavailable(StropError):
+    """Nothing can be looked at before it runs, at this moment."""
+
+    code = "dry_run_unavailable"
+
+
 class ModelUnavailable(StropError):
     """The model is there and cannot answer at this moment."""
 

@@ -79,6 +79,8 @@ class Job:
     retry_of: str | None
     source: str | None
     """Folder of the checkpoint it starts from."""
+    asked: Mapping[str, Any] | None
+    """What is kept of the request that the spec was made of."""
     request_id: str | None
     """The HTTP request that made it."""
 

@@ -25,6 +25,7 @@ from typing import TypeVar
 import httpx
 
 from services import dispatcher
+from services.access_settings import is_loopback
 from services.api.binding import check_transport
 from services.errors import CannotStart
 from services.key_store import KeyStore
@@ -108,6 +109,8 @@ class _Local:
         if not settings.ray_address:
             self._parts.append(Part("ray", self._start_ray))
         environment = {**self._family.environment(), "STROP_REDIS_URL": store_url}
+        if settings.data_roots is None and is_loopback(host):
+            environment["STROP_DATA_ROOTS"] = "/"  # who reaches it is its own user
         # The socket stays ours as well: while the API is started again, requests wait in it.
         self._parts.append(
             Part("api", lambda: self._spawn("api", environment, listener.fileno(), deadline=10))

@@ -7,7 +7,7 @@ could not run, by name of what to change. Knows the tokeniser, but no weights an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,15 @@ class Prepared:
     teacher_path: Path | None = None
 
 
-def prepare(job: JobSpec) -> Prepared:
+def prepare(job: JobSpec, resolve: Callable[[str], Path] = resolve_model) -> Prepared:
     """Check everything that can be checked before an actor starts.
 
-    Raises JobRefused, TaskFileError, PrivilegedError, LibraryError, PromptError or ModelError.
+    `resolve` finds a model's folder; of its files, those of the tokenizer are read. Raises JobRefused, TaskFileError, PrivilegedError, LibraryError, PromptError or ModelError.
     """
     from transformers import AutoTokenizer
 
     tasks, holdout, library = _load(job)
-    model_path = resolve_model(job.model.path)
+    model_path = resolve(job.model.path)
     tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
     prompts = {task.id: student_prompt(task, tokenizer) for task in (*tasks, *holdout)}
     notes: list[str] = []
@@ -65,14 +65,14 @@ def prepare(job: JobSpec) -> Prepared:
     if not train:
         raise JobRefused("tasks.train: no prompt is short enough to train on")
     kept = _fitting(job, "tasks.holdout", holdout, prompts, notes)
-    return Prepared(model_path, train, kept, prompts, notes, _teacher(job, model_path))
+    return Prepared(model_path, train, kept, prompts, notes, _teacher(job, model_path, resolve))
 
 
-def _teacher(job: JobSpec, model_path: Path) -> Path | None:
+def _teacher(job: JobSpec, model_path: Path, resolve: Callable[[str], Path]) -> Path | None:
     """The folder of a teacher of its own, which has the policy's vocabulary."""
     if not isinstance(job.algorithm, Opd):
         return None
-    path = resolve_model(job.algorithm.teacher.path)
+    path = resolve(job.algorithm.teacher.path)
     if problem := vocabulary_problem(model_path, path):
         raise JobRefused(f"algorithm.teacher.path {job.algorithm.teacher.path}: {problem}")
     return path

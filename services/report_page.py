@@ -186,7 +186,7 @@ _PAGE = _ENVIRONMENT.from_string(TEMPLATE)
 
 def page(report: Digest, examples: Sequence[Example]) -> str:
     """The whole page."""
-    spec = report.job["method"]["strop"]
+    spec = report.job["spec"]
 
     def token_span(example: Example, token: Token) -> str:
         weights = [t.weight for t in example.tokens]

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
-from services.access_settings import AccessSettings
+from services.access_settings import AccessSettings, Names
 from services.errors import BadSettings
 
 DEFAULT_PORT = 8420
@@ -74,6 +74,11 @@ class Settings(AccessSettings):
     )
     upload_seconds: float = Field(
         default=600.0, gt=0, description="Longest that the upload of one file may take."
+    )
+    data_roots: Names | None = Field(
+        default=None,
+        description="Folders, separated by commas, in which jobs may name files of their own; "
+        "`strop up` on loopback opens every file of its user, otherwise none is open.",
     )
     verify_workers: int = Field(
         default=2, ge=1, description="Processes in which the API judges what graders are run on."

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,17 @@ def resolve_model(path: str) -> Path:
     return folder
 
 
-def _from_hub(path: str) -> Path:
+def resolve_tokenizer(path: str) -> Path:
+    """A folder with the configuration and the tokenizer of the model that `path` names.
+
+    As `resolve_model`, but from the Hub without the weights. Raises ModelError.
+    """
+    if path == DEMO or Path(path).expanduser().is_dir():
+        return resolve_model(path)
+    return _from_hub(path, [name for name in HUB_FILES if not name.endswith(".safetensors")])
+
+
+def _from_hub(path: str, files: Sequence[str] = HUB_FILES) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -71,7 +81,7 @@ def _from_hub(path: str) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
         raise ModelError(f"{unknown}, and it is not a Hugging Face id (owner/name)")
     try:
-        return Path(snapshot_download(path, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(path, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

@@ -87,7 +87,7 @@ def main() -> None:
         shown = subprocess.run(
             [STROP, "show", job, "--json"], stdout=subprocess.PIPE, text=True, check=True
         )
-        model = json.loads(shown.stdout)["fine_tuned_model"]
+        model = json.loads(shown.stdout)["result"]["model"]
     if model:
         print("\nTalk to the trained model:")
         say(

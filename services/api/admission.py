@@ -1,106 +1,176 @@
 """Whether a requested job can be queued: the spec, its task files and its model.
 
 Everything that can be known without an actor is checked here, so that a bad job is refused
-with the name of every bad field instead of failing later.
+with the name of every bad field, as the request calls it, instead of failing later.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
-from services.api.models import CreateJob
-from services.config import JobSpec, TasksSpec, describe
+from services.api.job_requests import CreateJob
+from services.api.methods import OF_REQUEST, Wish, decided, wish_of
+from services.api.places import Misplaced, Places
+from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
 from services.task_databases import folders, unreachable
 from trainer.algorithm_spec import Opd
 from trainer.context_checks import unseeable
-from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, load_tasks
+from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, TaskProblem, load_tasks
 from trainer.documents import Library, LibraryError
 from trainer.model_files import DEMO
+from trainer.records import Task
 from trainer.spec import PrivilegedSpec
 from trainer.templates import PrivilegedError, check_privileged
 
-_SPEC = "method.strop"
 _READ_SECONDS = 120.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_COMPLETES = {
-    "model": ("model", "path"),
-    "training_file": ("tasks", "train"),
-    "validation_file": ("tasks", "holdout"),
-    "seed": ("seed",),
-    "suffix": ("name",),
-}
+_LOCATED = (
+    ("tasks", "train"), ("tasks", "holdout"), ("privileged", "documents"), ("model", "path"),
+)  # fmt: skip
+_NOTHING = PrivilegedSpec(kind="none")
 
 
-async def admitted(body: CreateJob) -> JobSpec:
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A job that may be queued.
+
+    `asked` is what is kept of the request: its method, the names of files by where they lie
+    (`files`), passes over the tasks (`epochs`), and in `notes` what was put into other words.
+    """
+
+    spec: JobSpec
+    asked: Mapping[str, Any]
+
+
+async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
     """The resolved spec of a job that may be queued. Raises InvalidRequest with every problem."""
-    spec = _resolved(body)
-    problems = model_problems(f"{_SPEC}.model.path", spec.model.path)
+    wish = wish_of(body.method)
+    for path, value in body.completions().items():
+        if value is not None:
+            wish.complete(path, value, OF_REQUEST[path])
+    _refuse(wish)
+    asked = {**body.asked(), "files": await _locate(wish, places, tenant)}
+    spec = _validated(wish, wish.data)
+    _check_models(wish, spec)
+    tasks = await _tasks(wish, "train", spec)
+    if tasks and (more := decided(wish, tasks, spec)):
+        spec = _validated(wish, {**wish.data, **more})
+    await _check(wish, spec, tasks)
+    _refuse(wish)
+    return Admitted(spec, {**asked, "epochs": wish.epochs, "notes": wish.notes})
+
+
+def _check_models(wish: Wish, spec: JobSpec) -> None:
+    """Models that nobody can load become problems."""
+    if not _is_bad(wish, "model.path"):
+        wish.problems += model_problems(wish.field("model.path"), spec.model.path)
     if isinstance(spec.algorithm, Opd):
-        field = f"{_SPEC}.algorithm.teacher.path"
-        problems += model_problems(field, spec.algorithm.teacher.path)
-    shown = spec.privileged or PrivilegedSpec(kind="none")
-    library = None
+        field = wish.field("algorithm.teacher.path")
+        wish.problems += model_problems(field, spec.algorithm.teacher.path)
+
+
+async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:
+    """Whatever is wrong with the tasks, or with what their teacher sees, becomes a problem."""
+    shown, library = spec.privileged or _NOTHING, None
+    if _is_bad(wish, "privileged.documents"):
+        shown = _NOTHING
     try:
         check_privileged(shown)
         library = await _library(shown)
     except PrivilegedError as error:
-        problems.append(Problem(f"{_SPEC}.privileged.template", str(error)))
-        shown = PrivilegedSpec(kind="none")
+        wish.problems.append(Problem(wish.field("privileged.template"), str(error)))
+        shown = _NOTHING
     except LibraryError as error:
-        problems.append(Problem(f"{_SPEC}.privileged.documents", str(error)))
-        shown = PrivilegedSpec(kind="none")
-    problems += await _task_problems("train", spec.tasks, shown, library)
-    problems += await _task_problems("holdout", spec.tasks, PrivilegedSpec(kind="none"))
-    if problems:
-        raise InvalidRequest(problems)
-    return spec
+        wish.problems.append(Problem(wish.field("privileged.documents"), str(error)))
+        shown = _NOTHING
+    train, holdout = spec.tasks.train, spec.tasks.holdout
+    if tasks:
+        _tell(wish, "tasks.train", await asyncio.to_thread(_unready, spec, tasks, train))
+        found = await asyncio.to_thread(unseeable, tasks, shown, library, train)
+        _tell(wish, "tasks.train", found)
+    if holdout is not None and (kept := await _tasks(wish, "holdout", spec)):
+        _tell(wish, "tasks.holdout", await asyncio.to_thread(_unready, spec, kept, holdout))
 
 
-def _resolved(body: CreateJob) -> JobSpec:
-    data = copy.deepcopy(body.method.strop)
-    problems: list[Problem] = []
-    for field, path in _COMPLETES.items():
-        value = getattr(body, field)
-        if value is not None and not _complete(data, path, value):
-            where = ".".join((_SPEC, *path))
-            problems.append(Problem(field, f"{value!r} contradicts {where}; give one of the two"))
-    if problems:
-        raise InvalidRequest(problems)
+def _unready(spec: JobSpec, tasks: list[Task], file: str) -> list[TaskProblem]:
+    """What the tasks' verifiers lack."""
+    return unreachable(tasks, folders(spec.tasks), file)
+
+
+async def _locate(wish: Wish, places: Places, tenant: str) -> dict[str, str]:
+    """Put paths for the names of files and of trained models; the names by their paths."""
+    names: dict[str, str] = {}
+    for section, leaf in _LOCATED:
+        held = wish.data.get(section)
+        if not isinstance(held, dict):
+            continue  # absent, or malformed: the spec's own validation names it
+        fields = cast("dict[str, Any]", held)
+        name = fields.get(leaf)
+        if not isinstance(name, str):
+            continue
+        try:
+            find = places.model if section == "model" else places.path
+            path = str(await find(name, tenant))
+        except Misplaced as error:
+            wish.problems.append(Problem(wish.field(f"{section}.{leaf}"), str(error)))
+        else:
+            fields[leaf] = path
+            if path != name:
+                names[path] = name
+    return names
+
+
+def _validated(wish: Wish, data: dict[str, Any]) -> JobSpec:
+    """The spec. Raises InvalidRequest with every problem, those from before included."""
+    if wish.chooses and "algorithm" not in data:
+        data = {**data, "algorithm": {"kind": "grpo"}, "privileged": None}
     try:
         return JobSpec.model_validate(data)
     except ValidationError as error:
-        raise InvalidRequest(
-            [
-                Problem(_SPEC if p["field"] == "job" else f"{_SPEC}.{p['field']}", p["message"])
-                for p in describe(error)
-            ]
-        ) from error
+        told = [Problem(wish.field(p["field"]), p["message"]) for p in describe(error)]
+        raise InvalidRequest([*wish.problems, *told]) from error
 
 
-def _complete(data: dict[str, Any], path: tuple[str, ...], value: object) -> bool:
-    """Set the value where the spec is silent; False when the spec says something else."""
-    *parents, leaf = path
-    for parent in parents:
-        child = data.setdefault(parent, {})
-        if not isinstance(child, dict):
-            return True  # malformed: the spec's own validation names it
-        data = cast("dict[str, Any]", child)
-    if data.get(leaf) is None:
-        data[leaf] = value
-    return data[leaf] == value
+async def _tasks(wish: Wish, which: Literal["train", "holdout"], spec: JobSpec) -> list[Task]:
+    """The tasks of one of the job's files; none, and problems, when it cannot be used."""
+    name = spec.tasks.train if which == "train" else spec.tasks.holdout
+    field = f"tasks.{which}"
+    if name is None or _is_bad(wish, field):
+        return []
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            return await asyncio.to_thread(load_tasks, name, spec.tasks.grader)
+    except TaskFileError as error:
+        _tell(wish, field, error.problems)
+    except TimeoutError:
+        told = f"{name} could not be read within {_READ_SECONDS:.0f} s"
+        wish.problems.append(Problem(wish.field(field), told))
+    return []
+
+
+def _is_bad(wish: Wish, field: str) -> bool:
+    """Whether something is known to be wrong with a field: it is not looked at then."""
+    return any(problem.field == wish.field(field) for problem in wish.problems)
+
+
+def _tell(wish: Wish, field: str, found: list[TaskProblem] | tuple[TaskProblem, ...]) -> None:
+    """Make problems of the request of what is wrong with tasks, the first of them."""
+    where = wish.field(field)
+    wish.problems += [Problem(where, str(problem)) for problem in found[:SHOWN_PROBLEMS]]
+    if rest := len(found) - len(found[:SHOWN_PROBLEMS]):
+        wish.problems.append(Problem(where, f"{found[0].file}: and {rest} more"))
 
 
 async def _library(shown: PrivilegedSpec) -> Library | None:
     """The library of documents. Raises LibraryError, also where it cannot be read in time."""
-    if shown.documents is not None and not Path(shown.documents).is_absolute():
-        raise LibraryError(f"{shown.documents!r} must be an absolute path on the service's machine")
     try:
         async with asyncio.timeout(_READ_SECONDS):
             return await asyncio.to_thread(Library.of, shown)
@@ -110,45 +180,14 @@ async def _library(shown: PrivilegedSpec) -> Library | None:
         ) from error
 
 
-async def _task_problems(
-    which: Literal["train", "holdout"],
-    files: TasksSpec,
-    shown: PrivilegedSpec,
-    library: Library | None = None,
-) -> list[Problem]:
-    """What is wrong with a task file whose teacher is shown this much."""
-    field = f"{_SPEC}.tasks.{which}"
-    name = files.train if which == "train" else files.holdout
-    if name is None:
-        return []
-    path = Path(name)
-    if not path.is_absolute():
-        return [Problem(field, f"{name!r} must be an absolute path on the service's machine")]
-    try:
-        async with asyncio.timeout(_READ_SECONDS):
-            tasks = await asyncio.to_thread(load_tasks, path)
-    except TaskFileError as error:
-        found = list(error.problems)
-    except TimeoutError:
-        return [Problem(field, f"{name} could not be read within {_READ_SECONDS:.0f} s")]
-    else:
-        found = unreachable(tasks, folders(files), name) + unseeable(tasks, shown, library, name)
-    problems = [Problem(field, str(problem)) for problem in found[:SHOWN_PROBLEMS]]
-    if rest := len(found) - len(problems):
-        problems.append(Problem(field, f"{name}: and {rest} more"))
-    return problems
-
-
 def model_problems(field: str, name: str) -> list[Problem]:
     """What is wrong with the name of a model to train or to serve."""
-    if name == DEMO:
-        return []
     folder = Path(name)
     if folder.is_absolute():
         if (folder / "config.json").is_file():
             return []
         return [Problem(field, f"{name} is not a folder with a model's config.json")]
-    if _HUB_ID.fullmatch(name):
+    if name == DEMO or _HUB_ID.fullmatch(name):
         return []
     return [
         Problem(
@@ -157,3 +196,8 @@ def model_problems(field: str, name: str) -> list[Problem]:
             f"Hugging Face id such as org/name, or {DEMO}",
         )
     ]
+
+
+def _refuse(wish: Wish) -> None:
+    if wish.problems:
+        raise InvalidRequest(wish.problems)

@@ -20,6 +20,7 @@ from services.api import (
     files,
     graders,
     inference,
+    job_logs,
     jobs,
     keys,
     model_routes,
@@ -29,6 +30,7 @@ from services.api import (
 from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.bodies import Bodies
+from services.api.dry_runs import DryRuns
 from services.api.gate import Gate
 from services.api.judging import Judging
 from services.api.middleware import Identified, Measured
@@ -75,9 +77,11 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.idempotency = IdempotencyKeys(app.state.store.link)
         app.state.feed = EventFeed(app.state.store)
         app.state.judging = Judging(settings.verify_workers, settings.databases)
+        app.state.dry_runs = DryRuns()
         app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
         await app.state.model_servers.close()
+        await app.state.dry_runs.close()
         await app.state.judging.close()
         await app.state.feed.close()
         if app.state.openid is not None:
@@ -117,6 +121,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.include_router(_health())
     for router in (
         jobs.router,
+        job_logs.router,
         files.router,
         model_routes.router,
         inference.router,

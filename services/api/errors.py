@@ -42,6 +42,7 @@ STATUS_OF: dict[type[StropError], int] = {
     errors.StoreUnavailable: 503,
     errors.Fenced: 409,
     errors.VerifiersUnavailable: 503,
+    errors.DryRunUnavailable: 503,
     errors.IdentityUnavailable: 503,
     errors.ModelUnavailable: 503,
 }
@@ -117,7 +118,7 @@ def strop_error_response(request: Request, error: StropError) -> JSONResponse:
     status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
     if status == 500:
         _log.error("request failed", exc_info=error)
-        return _unforeseen(request)
+        return unforeseen_response(request)
     problems = error.problems if isinstance(error, InvalidRequest) else ()
     return problem_response(
         request,
@@ -150,7 +151,8 @@ def _headers(status: int, retry_after: float | None) -> dict[str, str]:
     return headers
 
 
-def _unforeseen(request: Request) -> JSONResponse:
+def unforeseen_response(request: Request) -> JSONResponse:
+    """The response to what nobody foresaw; it shows nothing of it."""
     return problem_response(
         request, 500, "internal_error", "the service failed on this request; its log says why"
     )
@@ -197,7 +199,3 @@ def install(app: FastAPI) -> None:
             f"{request.method} {request.url.path}: {error.detail}",
             headers=_framework_headers(app, request, error),
         )
-
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        return _unforeseen(request)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel
 
 from services.api.models import EventObject
 from services.errors import StropError
 from services.event_feed import EventFeed
 from services.jobs import Event
+
+KEEPALIVE = b": still here\n"
+"""A comment without the blank line that ends an event: OpenAI's client takes that line for an
+event without data, once it has seen an `id:`."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,16 +36,19 @@ FeedParam = Annotated[EventFeed, Depends(get_feed)]
 
 
 async def server_sent(
-    events: AsyncIterator[Event], *, keepalive_seconds: float
+    events: AsyncIterator[Event],
+    shown: Callable[[Event], BaseModel] = EventObject.of,
+    *,
+    keepalive_seconds: float,
 ) -> AsyncIterator[bytes]:
-    """The events on the wire, with a comment whenever none came for `keepalive_seconds`."""
+    """The events as they are `shown`, with a comment whenever none came for so long."""
     waiting: asyncio.Future[Event] | None = None
     try:
         while True:
             waiting = waiting or asyncio.ensure_future(anext(events))
             await asyncio.wait({waiting}, timeout=keepalive_seconds)
             if not waiting.done():
-                yield KEEPALIVE_COMMENT
+                yield KEEPALIVE
                 continue
             try:
                 event = waiting.result()
@@ -51,9 +59,7 @@ async def server_sent(
                 _log.warning("a stream of events ended early: %s", error)
                 return
             waiting = None
-            yield format_sse_event(
-                id=str(event.id), data_str=EventObject.of(event).model_dump_json()
-            )
+            yield format_sse_event(id=str(event.id), data_str=shown(event).model_dump_json())
     finally:
         if waiting is not None:
             waiting.cancel()

@@ -1,52 +1,19 @@
 """The wire: OpenAI's fine-tuning objects, with what Strop knows besides.
 
-Fields that OpenAI's clients expect and Strop has no use for are constant.
+Fields that OpenAI's clients expect and Strop has no use for are constant. What was asked
+with names of uploaded files or models shows these names again, never where they lie.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
-from services.jobs import Event, EventLevel, EventType, Job, JobStatus
-
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
-
-
-class StropMethod(BaseModel):
-    """A full Strop job spec."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["strop"] = Field(description="The kind of `method`.")
-    strop: dict[str, Any] = Field(
-        description="The job spec; its JSON Schema is at `/v1/config/schema`."
-    )
-
-
-class CreateJob(BaseModel):
-    """A job to queue: OpenAI's form, with the spec as its method.
-
-    OpenAI's own fields complete the spec where it is silent; one that contradicts it is refused.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    method: StropMethod = Field(description="How to train.")
-    model: str | None = Field(default=None, description="Completes `method.strop.model.path`.")
-    training_file: str | None = Field(
-        default=None, description="Completes `method.strop.tasks.train`."
-    )
-    validation_file: str | None = Field(
-        default=None, description="Completes `method.strop.tasks.holdout`."
-    )
-    seed: int | None = Field(default=None, description="Completes `method.strop.seed`.")
-    suffix: str | None = Field(default=None, description="Completes `method.strop.name`.")
-    metadata: dict[MetadataKey, MetadataValue] | None = Field(
-        default=None, max_length=16, description="Up to 16 pairs of the caller's own."
-    )
+from services.api.hyperparameters import shown
+from services.jobs import Checkpoint, Event, EventLevel, EventType, Job, JobStatus
+from services.model_names import model_name
 
 
 class JobErrorObject(BaseModel):
@@ -66,48 +33,84 @@ class JobObject(BaseModel):
     )
     status: JobStatus = Field(description="Where the job stands.")
     created_at: int = Field(description="Seconds since the epoch.")
-    started_at: int | None = Field(description="When a dispatcher took it.")
+    started_at: int | None = Field(description="When it was first started.")
     finished_at: int | None = Field(description="When it ended.")
+    estimated_finish: int | None = Field(
+        description="When it ends if it goes on as so far; null while nobody can tell."
+    )
     model: str = Field(description="The model that is trained.")
-    fine_tuned_model: str | None = Field(description="Where the trained model lies.")
+    fine_tuned_model: str | None = Field(
+        description="Name of the trained model, which the routes of models know."
+    )
     training_file: str = Field(description="The training tasks.")
     validation_file: str | None = Field(description="The held-out tasks.")
     seed: int = Field(description="Seed of the job.")
     trained_tokens: int | None = Field(description="Completion tokens it was trained on.")
-    organization_id: str = Field(default="strop", description="Constant.")
+    organization_id: str = Field(description="The tenant.")
     result_files: list[str] = Field(default_factory=list, description="Always empty.")
+    integrations: list[Any] = Field(default_factory=list, description="Always empty.")
     hyperparameters: dict[str, Any] = Field(
-        default_factory=dict, description="Always empty: see `method`."
+        description="`n_epochs` (when asked for), `batch_size` and `learning_rate_multiplier`."
     )
-    method: dict[str, Any] = Field(description="The resolved job spec.")
+    method: dict[str, Any] = Field(description="How to train, as it was asked for.")
+    user_provided_suffix: str | None = Field(description="The `suffix` that was asked for.")
     metadata: dict[str, str] = Field(description="The caller's own pairs.")
     error: JobErrorObject | None = Field(description="Why it failed.")
+
+    spec: dict[str, Any] = Field(description="The resolved job spec. Beyond OpenAI, as all below.")
+    notes: list[str] = Field(description="What the request meant in the spec's own terms.")
+    priority: int = Field(description="Jobs of a higher priority are started first.")
+    waiting: str | None = Field(description="Why a queued job has not been started.")
     cancel_requested: bool = Field(description="Whether somebody asked it to stop.")
+    pause_requested: bool = Field(description="Whether somebody asked it to pause.")
+    max_runtime: float | None = Field(description="Seconds of running after which it is paused.")
+    max_tokens: int | None = Field(description="Completion tokens after which it is paused.")
+    runtime: float = Field(description="Seconds it ran before it was last started.")
+    attempts: int = Field(description="Starts since it last finished a step.")
+    retry_of: str | None = Field(description="The job that this one tries again.")
+    revision: int = Field(description="Counts its changes; the number in its `ETag`.")
     progress: dict[str, Any] | None = Field(description="Data of the newest step event.")
     result: dict[str, Any] | None = Field(description="What a succeeded job leaves behind.")
 
     @classmethod
     def of(cls, job: Job) -> JobObject:
         """The job on the wire."""
-        result = dict(job.result) if job.result is not None else None
+        asked = job.asked or {}
+        spec = cast("dict[str, Any]", named(dict(job.spec), asked.get("files", {})))
+        method: dict[str, Any] = asked.get("method", {"type": "strop", "strop": spec})
         return cls(
             id=job.id,
             status=job.status,
             created_at=int(job.created_at),
-            started_at=None if job.started_at is None else int(job.started_at),
-            finished_at=None if job.finished_at is None else int(job.finished_at),
-            model=job.spec["model"]["path"],
-            fine_tuned_model=None if result is None else result.get("model"),
-            training_file=job.spec["tasks"]["train"],
-            validation_file=job.spec["tasks"]["holdout"],
-            seed=job.spec["seed"],
-            method={"type": "strop", "strop": dict(job.spec)},
+            started_at=_whole(job.started_at),
+            finished_at=_whole(job.finished_at),
+            estimated_finish=_estimated_finish(job),
+            model=spec["model"]["path"],
+            fine_tuned_model=_name(job) if job.status == "succeeded" else None,
+            training_file=spec["tasks"]["train"],
+            validation_file=spec["tasks"]["holdout"],
+            seed=spec["seed"],
             trained_tokens=job.trained_tokens,
+            organization_id=job.tenant,
+            hyperparameters=shown(spec, asked.get("epochs")),
+            method=method,
+            user_provided_suffix=asked.get("suffix"),
             metadata=dict(job.metadata),
             error=None if job.error is None else JobErrorObject(**job.error),
+            spec=spec,
+            notes=list(asked.get("notes", ())),
+            priority=job.priority,
+            waiting=job.waiting,
             cancel_requested=job.request == "cancel",
+            pause_requested=job.request == "pause",
+            max_runtime=job.max_runtime_s,
+            max_tokens=job.max_tokens,
+            runtime=job.runtime_s,
+            attempts=job.attempts,
+            retry_of=job.retry_of,
+            revision=job.revision,
             progress=None if job.progress is None else dict(job.progress),
-            result=result,
+            result=None if job.result is None else dict(job.result),
         )
 
 
@@ -123,7 +126,8 @@ class EventObject(BaseModel):
     type: EventType = Field(description="`metrics` when `data` holds numbers of a step.")
     message: str = Field(description="A sentence for a person.")
     data: dict[str, Any] = Field(
-        description="`kind` says what it holds: status, phase, step, evaluation or result."
+        description="`kind` says what it holds: status, phase, step, evaluation, checkpoint, "
+        "update, note or result."
     )
 
     @classmethod
@@ -139,6 +143,61 @@ class EventObject(BaseModel):
         )
 
 
+class MetricsObject(BaseModel):
+    """The numbers of one step, or of one evaluation."""
+
+    id: str = Field(description="Number of the event that told them.")
+    object: Literal["fine_tuning.job.metrics"] = Field(
+        default="fine_tuning.job.metrics", description="Kind of object."
+    )
+    created_at: int = Field(description="Seconds since the epoch.")
+    kind: str = Field(description="`step` or `evaluation`.")
+    step: int = Field(description="Steps done by then.")
+    metrics: dict[str, Any] = Field(description="The numbers by name.")
+
+    @classmethod
+    def of(cls, event: Event) -> MetricsObject:
+        """The numbers on the wire."""
+        numbers = {k: v for k, v in event.data.items() if k not in ("kind", "step")}
+        return cls(
+            id=str(event.id),
+            created_at=int(event.created_at),
+            kind=str(event.data.get("kind")),
+            step=int(event.data.get("step", 0)),
+            metrics=numbers,
+        )
+
+
+class CheckpointObject(BaseModel):
+    """A checkpoint of a job."""
+
+    id: str = Field(description="Identifier, `ftckpt-...`.")
+    object: Literal["fine_tuning.job.checkpoint"] = Field(
+        default="fine_tuning.job.checkpoint", description="Kind of object."
+    )
+    created_at: int = Field(description="Seconds since the epoch.")
+    fine_tuning_job_id: str = Field(description="The job.")
+    fine_tuned_model_checkpoint: str = Field(
+        description="Name of the model, which the routes of models know."
+    )
+    step_number: int = Field(description="Steps done by then.")
+    metrics: dict[str, float] = Field(
+        description="`step`, and the numbers that were known by then."
+    )
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, job: Job) -> CheckpointObject:
+        """The checkpoint on the wire."""
+        return cls(
+            id=checkpoint.id,
+            created_at=int(checkpoint.created_at),
+            fine_tuning_job_id=job.id,
+            fine_tuned_model_checkpoint=_name(job, checkpoint.step),
+            step_number=checkpoint.step,
+            metrics={**checkpoint.metrics, "step": checkpoint.step},
+        )
+
+
 class _Page(BaseModel):
     object: Literal["list"] = Field(default="list", description="Kind of object.")
     first_id: str | None = Field(description="Id of the first item.")
@@ -151,30 +210,59 @@ class JobPage(_Page):
 
     data: list[JobObject] = Field(description="The jobs.")
 
-    @classmethod
-    def of(cls, jobs: list[Job], has_more: bool) -> JobPage:
-        """The page on the wire."""
-        ids = [job.id for job in jobs] or [None]
-        return cls(
-            data=[JobObject.of(job) for job in jobs],
-            first_id=ids[0],
-            last_id=ids[-1],
-            has_more=has_more,
-        )
-
 
 class EventPage(_Page):
     """A page of events, in the order they happened."""
 
     data: list[EventObject] = Field(description="The events.")
 
-    @classmethod
-    def of(cls, events: list[Event], has_more: bool) -> EventPage:
-        """The page on the wire."""
-        ids = [str(event.id) for event in events] or [None]
-        return cls(
-            data=[EventObject.of(event) for event in events],
-            first_id=ids[0],
-            last_id=ids[-1],
-            has_more=has_more,
-        )
+
+class MetricsPage(_Page):
+    """A page of metrics, in the order they were measured."""
+
+    data: list[MetricsObject] = Field(description="The metrics.")
+
+
+class CheckpointPage(_Page):
+    """A page of checkpoints, newest first."""
+
+    data: list[CheckpointObject] = Field(description="The checkpoints.")
+
+
+def paged(
+    data: Iterable[JobObject]
+    | Iterable[EventObject]
+    | Iterable[MetricsObject]
+    | Iterable[CheckpointObject],
+    has_more: bool,
+) -> dict[str, Any]:
+    """A page of these objects."""
+    items = list(data)
+    ids = [item.id for item in items] or [None]
+    return {"data": items, "first_id": ids[0], "last_id": ids[-1], "has_more": has_more}
+
+
+def _name(job: Job, step: int | None = None) -> str:
+    spec = job.spec
+    return model_name(spec["model"]["path"], spec["name"], job.id, step)
+
+
+def named(value: Any, names: Mapping[str, str]) -> Any:
+    """A value of JSON with names for the paths they stand for."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, dict):
+        return {key: named(part, names) for key, part in cast("dict[str, Any]", value).items()}
+    return value
+
+
+def _estimated_finish(job: Job) -> int | None:
+    """By the newest step's word; from the last sign of life on."""
+    left = (job.progress or {}).get("seconds_left")
+    if job.status != "running" or left is None or job.pulse_at is None:
+        return None
+    return int(job.pulse_at + left)
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from services.api.errors import ProblemBody
-from services.api.openapi_examples import OPERATIONS, SCHEMAS
+from services.api.openapi_examples import OPERATIONS, schema_examples
 
 DESCRIPTION = """Self-hosted post-training of reasoning models with RLSD.
 
@@ -91,7 +91,7 @@ def _complete(found: dict[str, Any]) -> dict[str, Any]:
     )
     schemas.update(models.pop("$defs"))
     schemas["ProblemBody"] = models
-    for name, example in SCHEMAS.items():
+    for name, example in schema_examples().items():
         if name in schemas:
             schemas[name].setdefault("examples", [example])
     components["responses"] = {str(status): _problem(status) for status in _MEANINGS}

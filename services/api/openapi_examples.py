@@ -6,15 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from services.api.models import JobObject
+from services.config import JobSpec
 from services.jobs import Job
-
-_SPEC: dict[str, Any] = {
-    "model": {"path": "org/name"},
-    "tasks": {"train": "/data/train.jsonl", "holdout": None},
-    "seed": 0,
-    "steps": 100,
-    "algorithm": {"kind": "rlsd"},
-}
 
 
 def _job() -> dict[str, Any]:
@@ -24,7 +17,13 @@ def _job() -> dict[str, Any]:
         "tenant": "default",
         "status": "queued",
         "created_at": 1795392000.0,
-        "spec": _SPEC,
+        "spec": JobSpec.model_validate(
+            {
+                "model": {"path": "org/name"},
+                "tasks": {"train": "/data/train.jsonl"},
+                "algorithm": {"kind": "rlsd"},
+            }
+        ).model_dump(mode="json"),
         "metadata": {"team": "search"},
         "priority": 0,
         "revision": 1,
@@ -61,7 +60,7 @@ _KEY: dict[str, Any] = {
     "previous_until": None,
 }
 
-SCHEMAS: dict[str, Any] = {
+_SCHEMAS: dict[str, Any] = {
     "ProblemBody": {
         "type": "urn:strop:problem:not_found",
         "title": "Not Found",
@@ -91,6 +90,23 @@ SCHEMAS: dict[str, Any] = {
         "message": "Job queued.",
         "data": {"kind": "status", "status": "queued"},
     },
+    "MetricsObject": {
+        "id": "7",
+        "object": "fine_tuning.job.metrics",
+        "created_at": 1795392000,
+        "kind": "step",
+        "step": 3,
+        "metrics": {"reward": 0.5},
+    },
+    "CheckpointObject": {
+        "id": "ftckpt-0123456789abcdef01234567",
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": 1795392000,
+        "fine_tuning_job_id": "ftjob-0123456789abcdef01234567",
+        "fine_tuned_model_checkpoint": "ft:org/name:default:search:0123:ckpt-step-3",
+        "step_number": 3,
+        "metrics": {"step": 3},
+    },
     "FileObject": {
         "id": "file-0123456789abcdef01234567",
         "object": "file",
@@ -108,7 +124,6 @@ SCHEMAS: dict[str, Any] = {
         "object": "file",
         "deleted": True,
     },
-    "JobObject": _job(),
     "KeyObject": _KEY,
     "IssuedKeyObject": {**_KEY, "api_key": "strop_0123456789abcdef_SECRET"},
     "AuditRecord": {
@@ -155,9 +170,15 @@ SCHEMAS: dict[str, Any] = {
 }
 
 OPERATIONS: dict[str, Any] = {
+    "read_logs": "2026-11-23T02:00:00+00:00 info  Job queued.\n",
     "get_content": '{"prompt": "1 + 1 = ?", "verifier": {"kind": "math", "answer": "2"}}\n',
     "healthz": {"status": "ok"},
     "readyz": {"status": "ready"},
     "metrics": '# TYPE strop_jobs gauge\nstrop_jobs{status="queued"} 1.0\n',
     "schema": {"title": "JobSpec", "type": "object", "properties": {}},
 }
+
+
+def schema_examples() -> dict[str, Any]:
+    """The examples of schemas, by name."""
+    return {**_SCHEMAS, "JobObject": _job()}

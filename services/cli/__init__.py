@@ -12,7 +12,7 @@ from services.errors import StropError
 
 def main() -> None:
     """Run `strop`; what a user can put right is one clear error and exit status 2."""
-    from services.cli import keys, probe, results, verify  # noqa: F401  each adds its commands
+    from services.cli import jobs, keys, probe, results, verify  # noqa: F401  each adds its commands
     from services.cli.commands import app
 
     try:

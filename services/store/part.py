@@ -146,6 +146,7 @@ def _job_of(fields: Mapping[str, str]) -> Job:
         revision=int(fields["revision"]),
         retry_of=fields.get("retry_of") or None,
         source=fields.get("source") or None,
+        asked=parsed("asked"),
         request_id=fields.get("request_id") or None,
         worker=fields.get("worker"),
         token=int(fields.get("token", 0)),

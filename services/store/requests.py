@@ -140,6 +140,7 @@ class Requests(Part):
         spec: Mapping[str, Any],
         *,
         tenant: str = "default",
+        asked: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
         max_runtime_s: float | None = None,
@@ -149,15 +150,17 @@ class Requests(Part):
     ) -> Job:
         """Queue a job with this resolved spec.
 
-        It is paused after `max_runtime_s` seconds of running or `max_tokens` completion
-        tokens. With `validating` it waits for `accept` before it may start. The same
-        `request_id` (24 hexadecimal digits) gives the same job, however often it is sent.
+        `asked` is kept of the request that the spec was made of. The job is paused after
+        `max_runtime_s` seconds of running or `max_tokens` completion tokens. With `validating`
+        it waits for `accept` before it may start. The same `request_id` (24 hexadecimal digits)
+        gives the same job, however often it is sent.
         Raises QuotaExceeded when the tenant has all the jobs or tokens it may.
         """
         return await self._create(
             spec,
             tenant,
             validating=validating,
+            asked="" if asked is None else dump(dict(asked)),
             metadata=dump(dict(metadata or {})),
             priority=str(priority),
             max_runtime_s=optional(max_runtime_s),
@@ -324,6 +327,7 @@ class Requests(Part):
         return await self._create(
             old.spec,
             old.tenant,
+            asked="" if old.asked is None else dump(dict(old.asked)),
             metadata=dump(dict(old.metadata)),
             priority=str(old.priority),
             max_runtime_s=optional(old.max_runtime_s),

@@ -71,6 +71,7 @@ def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iter
                 "STROP_MAX_BODY_BYTES": "65536",
                 "STROP_MAX_UPLOAD_BYTES": "3000000",
                 "STROP_DATABASES": str(databases),
+                "STROP_DATA_ROOTS": "/",
                 "STROP_WEBHOOK_ALLOW": "127.0.0.1",
             },
             pass_fds=[fd],

@@ -102,7 +102,7 @@ def test_a_job_over_http_trains_through_every_tier(
         {event["id"] for event in events}, key=int
     ), "every event once, in order"
 
-    assert looks_like_model(record["fine_tuned_model"]) is None
+    assert looks_like_model(record["result"]["model"]) is None
     traces = [read_step(path) for path in step_paths(record["result"]["traces"])]
     assert [trace.step for trace in traces] == [0, 1]
     assert all(trace.teacher_logprobs is not None for trace in traces)
