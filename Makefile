@@ -6,7 +6,7 @@ EXTRA ?= cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test lint lock docs clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,11 @@ lint: install
 lock: install
 	( echo "# Versions that were tried together; regenerate with: make lock"; \
 	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' ) > constraints.txt
+
+# Rewrite the reference pages out of the code, and build the site in build/site.
+docs: install
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -35,6 +35,10 @@ ELSEWHERE = {
         "Networks in which a remote grader may be private and speak http, as "
         "`10.0.0.0/8,127.0.0.1`. Of whoever runs the verifiers.",
     ),
+    "STROP_WEBHOOK_ALLOW": (
+        "",
+        "The same for webhooks. Of the API and the dispatchers.",
+    ),
     "STROP_SQL_<NAME>": (
         "",
         "Connection string of a PostgreSQL that a task names as `$STROP_SQL_<NAME>`. Of whoever "
@@ -61,7 +65,7 @@ def settings_page() -> str:
             "<!-- Made by `python docs/generate.py`; do not edit. -->",
             "",
             "What an operator sets, by environment variables alone, on a laptop as in a cluster: API,",
-            "dispatcher and CLI read the same class, `services/settings.py`. Lists are JSON.",
+            "dispatcher and CLI read the same class, `services/settings.py`. Lists are separated by commas.",
             "",
             *_table(("variable", "default", "type", "meaning"), rows),
             "",
@@ -139,7 +143,9 @@ def _default(name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined:
         return ""
-    return f"`{json.dumps(value, default=list) if not isinstance(value, str) else value}`"
+    if isinstance(value, tuple):
+        return f"`{','.join(map(str, value))}`" if value else ""
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _object(part: Schema) -> list[str]:

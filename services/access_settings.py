@@ -81,6 +81,11 @@ class AccessSettings(BaseSettings):
         '(`{"ml-team": ["jobs:read", "jobs:write"]}`); the words are scopes when absent.',
     )
 
+    allowed_models: Names = Field(
+        default=("*",),
+        description="Hub ids of models that jobs may use, as patterns: `my-org/*`.",
+    )
+
     limit_requests: Rate = Field(
         default="6000/minute", description="Requests a tenant may send, in a moving window."
     )

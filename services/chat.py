@@ -24,8 +24,10 @@ class Chat:
         logging.disable_progress_bar()
         folder = resolve_model(model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto", use_safetensors=True, trust_remote_code=False
+        )
         self._model: Any = loaded.to(device)
         self._options = {"temperature": temperature, "max_new_tokens": max_tokens}
         self._messages: list[dict[str, str]] = []

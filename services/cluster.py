@@ -17,6 +17,7 @@ from services.fit import Node
 from services.held_job import Beat, Launch
 from services.jobs import Job
 from services.placement import Group, to_come
+from services.private_files import make_private_folder, write_private
 from services.queue_order import Cluster
 from services.ray_connection import connect
 from services.settings import Settings
@@ -51,7 +52,7 @@ class RayCluster:
         try:
             return replace(looking.result(), labelled=self._labelled)
         except Exception as error:  # Ray has no one kind of error for this
-            _log.warning("the Ray cluster cannot be looked at", exc_info=error)
+            _log.warning("the Ray cluster cannot be looked at: %s", error)
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise ClusterUnavailable(f"the Ray cluster does not answer: {said[0]}") from error
 
@@ -92,12 +93,18 @@ def _node(node: dict[str, Any], resources: dict[str, float]) -> Node:
 
 
 def controller_launch(store_url: str, settings: Settings) -> Launch:
-    """Launch a job's controller on the Ray cluster of the settings."""
+    """Launch a job's controller on the Ray cluster of the settings.
+
+    A cluster shows what its actors are given to whoever may look at it, so the store's
+    address, which has its password, goes to controllers in a file that only we can read.
+    """
 
     async def launch(job: Job, beat: Beat) -> None:
+        make_private_folder(settings.home)
+        write_private(settings.store_file, store_url)
         controller = await asyncio.to_thread(_connected_controller, settings.ray_address)
         folder = str(settings.jobs_folder / job.id)
-        await controller.launch(job.id, job.token, store_url, folder, beat)
+        await controller.launch(job.id, job.token, str(settings.store_file), folder, beat)
 
     return launch
 

@@ -37,13 +37,13 @@ log = logging.getLogger(__name__)
 class JobController:
     """Runs one claim of a job, to its end or until it is asked to stop."""
 
-    def __init__(self, job_id: str, token: int, store_url: str, folder: str) -> None:
+    def __init__(self, job_id: str, token: int, store_file: str, folder: str) -> None:
         """`token` is the claim's; `folder` the job's own: traces, checkpoints and what Ray
         Train keeps."""
         self._job_id = job_id
         self._token = token
         self._journal: StoreJournal | None = None
-        self._store_url = store_url
+        self._store_file = Path(store_file)
         self._folder = Path(folder)
         self._interrupted = asyncio.Event()
 
@@ -57,7 +57,7 @@ class JobController:
 
     async def run(self) -> str:
         """Run the job; returns the status it ended with, `running` when it was interrupted."""
-        store = await Store.open(self._store_url)
+        store = await Store.open(await asyncio.to_thread(self._store_file.read_text))
         try:
             return await self._run(store)
         finally:
@@ -161,7 +161,7 @@ def describe(error: BaseException) -> JobError:
 
 
 async def launch(
-    job_id: str, token: int, store_url: str, folder: str, beat: Callable[[int], None]
+    job_id: str, token: int, store_file: str, folder: str, beat: Callable[[int], None]
 ) -> None:
     """Start a job's controller on the cluster this process is connected to, and wait for its end.
 
@@ -173,7 +173,7 @@ async def launch(
         .options(
             num_cpus=0, name=f"{job_id}-{token}", max_restarts=0, scheduling_strategy=_beside_us()
         )
-        .remote(job_id, token, store_url, folder)
+        .remote(job_id, token, store_file, folder)
     )
     run = asyncio.ensure_future(_wait(controller.run.remote()))
     beating = asyncio.ensure_future(_beat(controller, beat))

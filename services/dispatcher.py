@@ -99,7 +99,8 @@ class Dispatcher:
             await self._store.heartbeat(self.worker_id, ttl=_LIFE_SECONDS)
             self._beat_at = now
         if now >= self._recover_from:
-            for job_id in await self._store.recover():
+            mine = {held.job.id for held in self._held.values()}
+            for job_id in await self._store.recover(mine):
                 _log.warning("job %s recovered: its lease had run out", job_id)
         room = await self._store.waiting_room()
         if room.queued:

@@ -45,7 +45,7 @@ def look(spec: dict[str, Any], preview: int) -> dict[str, Any]:
         teacher = None if ready.teacher_path is None else read_shape(ready.teacher_path)
     except REFUSALS as error:
         return {"refused": str(error)}
-    tokenizer: Any = AutoTokenizer.from_pretrained(ready.model_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(ready.model_path, trust_remote_code=False)
     return {
         "notes": list(ready.notes),
         "tasks": {"train": len(ready.tasks), "holdout": len(ready.holdout)},

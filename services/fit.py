@@ -37,14 +37,20 @@ class Need:
 
 
 def needs_of(spec: Mapping[str, Any]) -> list[Need]:
-    """What a resolved job spec asks for; nothing, if it names no tiers.
+    """What a job spec asks for; a tier that it does not name asks for nothing.
 
     Verifiers are counted in full although a running job may have some to share.
     """
     tiers: Mapping[str, Mapping[str, Any]] = spec.get("tiers", {})
     without_teacher = spec.get("algorithm", {}).get("kind") == "grpo"
     return [
-        Need(name, tier["replicas"], tier["cpus"], tier.get("gpus", 0.0), tier["labels"])
+        Need(
+            name,
+            tier.get("replicas", 1),
+            tier.get("cpus", 1.0),
+            tier.get("gpus", 0.0),
+            tier.get("labels", {}),
+        )
         for name, tier in tiers.items()
         if not (name == "teacher" and without_teacher)
     ]

@@ -40,7 +40,8 @@ class Patience:
     lease_s: float = LEASE_SECONDS
     renew_s: float = 5.0
     cancel_s: float = 60.0  # a controller heeds a cancellation
-    silent_s: float = 120.0  # a controller answers: its start is the longest
+    start_s: float = 600.0  # a controller answers for the first time
+    silent_s: float = 300.0  # and then again
     stop_s: float = 20.0  # a cancelled launch ends
     retry_s: float = 2.0  # rest after the first attempt in vain, doubled after each
 
@@ -63,7 +64,7 @@ class HeldJob:
         self._patience = patience
         self._stopping = asyncio.Event()
         self._progress = 0
-        self._beat_at = monotonic()
+        self._answer_by = monotonic() + patience.start_s
         self._cancel_at = math.inf
 
     def stop(self) -> None:
@@ -98,7 +99,7 @@ class HeldJob:
             work.cancel()
 
     def _beat(self, progress: int) -> None:
-        self._progress, self._beat_at = progress, monotonic()
+        self._progress, self._answer_by = progress, monotonic() + self._patience.silent_s
 
     async def _renewed(self) -> _Ending | None:
         """Renew the lease; why the launch must end, if it must."""
@@ -123,7 +124,7 @@ class HeldJob:
             self._cancel_at = now + self._patience.cancel_s
         if now >= self._cancel_at:
             return _Ending.UNHEEDED
-        return _Ending.SILENT if now - self._beat_at > self._patience.silent_s else None
+        return _Ending.SILENT if now >= self._answer_by else None
 
     async def _conclude(self, work: asyncio.Future[None], ending: _Ending | None) -> None:
         """Leave the job in the store as what it is now."""

@@ -77,7 +77,7 @@ class LearnerWorker:
     def __init__(self, options: LearningOptions) -> None:
         self._options = options
         self._first = rank() == 0
-        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
+        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path, trust_remote_code=False)
         self._learner = Learner(
             options.model_path,
             dtype=options.dtype,

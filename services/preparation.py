@@ -56,7 +56,7 @@ def prepare(job: JobSpec, resolve: Callable[[str], Path] = resolve_model) -> Pre
 
     tasks, holdout, library = _load(job)
     model_path = resolve(job.model.path)
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False)
     prompts = {task.id: student_prompt(task, tokenizer) for task in (*tasks, *holdout)}
     notes: list[str] = []
     train = _fitting(job, "tasks.train", tasks, prompts, notes)

@@ -120,7 +120,7 @@ def _views(
         return [[None] * len(group.rollouts) for group in groups]
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(ready.model_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(ready.model_path, trust_remote_code=False)
     shorten = job.tasks.overlong == "shorten"
     view = TeacherView(spec, tokenizer, room=room(job), shorten=shorten)
     return [view.of_group(group.task, group.rollouts, group.verdicts) for group in groups]

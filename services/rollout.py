@@ -109,7 +109,9 @@ class RolloutEngine:
         }
         loggers: list[Any] | None = [RayPrometheusStatLogger] if ray.is_initialized() else None
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=loggers)
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(options.model_path)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(
+            options.model_path, trust_remote_code=False
+        )
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
         await self._engine.init_weight_transfer_engine(WeightTransferInitRequest())

@@ -143,6 +143,11 @@ class Settings(AccessSettings):
         return self.redis_url.get_secret_value()
 
     @property
+    def store_file(self) -> Path:
+        """The store's address, for controllers on the cluster: they share the data folder."""
+        return self.home / "store_url"
+
+    @property
     def valkey_folder(self) -> Path:
         """Data of the embedded store."""
         return self.home / "valkey"

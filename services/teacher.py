@@ -100,7 +100,7 @@ class Teacher:
     def __init__(self, options: TeacherOptions) -> None:
         self._options = options
         self._algorithm = options.algorithm
-        tokenizer: Any = AutoTokenizer.from_pretrained(options.policy_path)
+        tokenizer: Any = AutoTokenizer.from_pretrained(options.policy_path, trust_remote_code=False)
         self._vocabulary = len(tokenizer)
         self._scorer = Scorer(
             Policy(options.model_path, dtype=options.dtype),

@@ -13,8 +13,10 @@ def vocabulary_problem(policy: str | Path, teacher: str | Path) -> str | None:
     """Why the teacher's folder cannot teach the policy's token by token; None when it can."""
     from transformers import AutoConfig, AutoTokenizer
 
-    own: dict[str, int] = AutoTokenizer.from_pretrained(policy).get_vocab()
-    theirs: dict[str, int] = AutoTokenizer.from_pretrained(teacher).get_vocab()
+    own: dict[str, int] = AutoTokenizer.from_pretrained(policy, trust_remote_code=False).get_vocab()
+    theirs: dict[str, int] = AutoTokenizer.from_pretrained(
+        teacher, trust_remote_code=False
+    ).get_vocab()
     differing = sorted(
         token for token in own.keys() | theirs.keys() if own.get(token) != theirs.get(token)
     )
@@ -25,7 +27,7 @@ def vocabulary_problem(policy: str | Path, teacher: str | Path) -> str | None:
             f"example {token!r} is number {theirs.get(token)} there and {own.get(token)} here. "
             "Distillation compares log-probs token by token: take a teacher of the same family"
         )
-    config: Any = AutoConfig.from_pretrained(teacher)
+    config: Any = AutoConfig.from_pretrained(teacher, trust_remote_code=False)
     size = config.get_text_config().vocab_size
     if size <= max(own.values()):
         return (

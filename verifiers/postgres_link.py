@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -32,6 +32,14 @@ from verifiers.sql_session import (
 
 SECRETS = "STROP_SQL_"
 """Environment variables of this prefix hold connection strings: `$STROP_SQL_SHOP`."""
+ALLOW = "STROP_SQL_ALLOW"
+"""Environment variable: hosts that tasks may name themselves, `db.internal,/run/postgresql`."""
+_KEYWORDS = frozenset({
+    "host", "port", "dbname", "user", "sslmode", "options", "connect_timeout",
+    "application_name",
+})  # fmt: skip
+"""What a task's own connection string may set: nothing that names a file, a service or an
+address beside the host."""
 CONNECT_S = 5.0
 GRACE_S = 1.0
 """What the server may be late in ending a query, before the connection is cut."""
@@ -254,15 +262,19 @@ def _fetch(connection: psycopg.Connection[Any], most: int, deadline: float) -> R
 
 
 def _conninfo(database: str) -> str:
-    text = database
+    text, own = database, True
     if database.startswith("$"):
-        name = database[1:]
-        text = os.environ.get(name, "") if name.startswith(SECRETS) else ""
+        name, own = database[1:], False
+        known = name.startswith(SECRETS) and name != ALLOW
+        text = os.environ.get(name, "") if known else ""
         if not text:
             raise UnavailableError(f"the environment has no {name} that names a database")
     try:
+        settings = conninfo.conninfo_to_dict(text)
+        if own:
+            _check_reach(settings)
         # At the start, not by SET: behind a pooler that would stay for others.
-        given = conninfo.conninfo_to_dict(text).get("options") or ""
+        given = settings.get("options") or ""
         return conninfo.make_conninfo(
             text,
             options=f"{given} -c default_transaction_read_only=on".strip(),
@@ -274,6 +286,22 @@ def _conninfo(database: str) -> str:
     except psycopg.Error as error:
         reason = _masked(error, text)
         raise UnavailableError(f"the connection string cannot be read: {reason}") from None
+
+
+def _check_reach(settings: Mapping[str, object]) -> None:
+    """Raise UnavailableError for a server to which a task's own connection string may not lead."""
+    if unknown := sorted(set(settings) - _KEYWORDS):
+        raise UnavailableError(
+            f"a task's connection string may not set {unknown[0]}; an operator may put it whole "
+            f"into an environment variable {SECRETS}..."
+        )
+    allowed = {host.strip() for host in os.environ.get(ALLOW, "").split(",") if host.strip()}
+    for host in str(settings.get("host") or "this machine's socket").split(","):
+        if host not in allowed:
+            raise UnavailableError(
+                f"a task may not name the database server {host!r}: an operator may allow it in "
+                f"{ALLOW}, or put the connection string into an environment variable {SECRETS}..."
+            )
 
 
 def _masked(error: Exception, text: str) -> str:

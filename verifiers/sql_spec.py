@@ -11,6 +11,8 @@ from verifiers.extract import Extract, FencedBlock
 
 _CONNECTION = re.compile(r"postgres(?:ql)?://|\s*[a-z_]+\s*=|\$STROP_SQL_[A-Z0-9_]+\Z")
 
+_PASSWORD = re.compile(r"://[^/@]*:[^/]*@|password\s*=", re.IGNORECASE)
+
 
 class SqlSpec(BaseModel):
     """A query that gives the same rows as `query`, here and on made-up copies of the database."""
@@ -46,5 +48,10 @@ class SqlSpec(BaseModel):
         if self.engine == "postgres" and not _CONNECTION.match(self.database):
             raise ValueError(
                 "database: is neither postgresql://..., nor key=value pairs, nor $STROP_SQL_<NAME>"
+            )
+        if self.engine == "postgres" and _PASSWORD.search(self.database):
+            raise ValueError(
+                "database: holds a password, and tasks are shown; put the connection string into "
+                "an environment variable $STROP_SQL_<NAME> of whoever runs the verifiers"
             )
         return self

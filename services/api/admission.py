@@ -7,10 +7,8 @@ with the name of every bad field, as the request calls it, instead of failing la
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import ValidationError
@@ -25,13 +23,11 @@ from trainer.algorithm_spec import Opd
 from trainer.context_checks import unseeable
 from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, TaskProblem, load_tasks
 from trainer.documents import Library, LibraryError
-from trainer.model_files import DEMO
 from trainer.records import Task
 from trainer.spec import PrivilegedSpec
 from trainer.templates import PrivilegedError, check_privileged
 
 _READ_SECONDS = 120.0
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _LOCATED = (
     ("tasks", "train"), ("tasks", "holdout"), ("privileged", "documents"), ("model", "path"),
 )  # fmt: skip
@@ -59,7 +55,7 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
     _refuse(wish)
     asked = {**body.asked(), "files": await _locate(wish, places, tenant)}
     spec = _validated(wish, wish.data)
-    _check_models(wish, spec)
+    await _check_models(wish, spec, places, asked["files"])
     tasks = await _tasks(wish, "train", spec)
     if tasks and (more := decided(wish, tasks, spec)):
         spec = _validated(wish, {**wish.data, **more})
@@ -68,13 +64,18 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
     return Admitted(spec, {**asked, "epochs": wish.epochs, "notes": wish.notes})
 
 
-def _check_models(wish: Wish, spec: JobSpec) -> None:
-    """Models that nobody can load become problems."""
-    if not _is_bad(wish, "model.path"):
-        wish.problems += model_problems(wish.field("model.path"), spec.model.path)
+async def _check_models(
+    wish: Wish, spec: JobSpec, places: Places, located: Mapping[str, str]
+) -> None:
+    """Models that may not be used, or that nobody can load, become problems."""
+    named = {"model.path": spec.model.path}
     if isinstance(spec.algorithm, Opd):
-        field = wish.field("algorithm.teacher.path")
-        wish.problems += model_problems(field, spec.algorithm.teacher.path)
+        named["algorithm.teacher.path"] = spec.algorithm.teacher.path
+    for field, name in named.items():
+        if name in located or _is_bad(wish, field):
+            continue  # a trained model of the tenant's own, or named as a problem already
+        if problem := await asyncio.to_thread(places.models.problem, name):
+            wish.problems.append(Problem(wish.field(field), problem))
 
 
 async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:
@@ -178,24 +179,6 @@ async def _library(shown: PrivilegedSpec) -> Library | None:
         raise LibraryError(
             f"{shown.documents} could not be read within {_READ_SECONDS:.0f} s"
         ) from error
-
-
-def model_problems(field: str, name: str) -> list[Problem]:
-    """What is wrong with the name of a model to train or to serve."""
-    folder = Path(name)
-    if folder.is_absolute():
-        if (folder / "config.json").is_file():
-            return []
-        return [Problem(field, f"{name} is not a folder with a model's config.json")]
-    if name == DEMO or _HUB_ID.fullmatch(name):
-        return []
-    return [
-        Problem(
-            field,
-            f"unknown model {name!r}: give the absolute path of a folder with config.json, a "
-            f"Hugging Face id such as org/name, or {DEMO}",
-        )
-    ]
 
 
 def _refuse(wish: Wish) -> None:

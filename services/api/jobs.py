@@ -18,6 +18,7 @@ from services.api.dry_run_report import DryRun, report
 from services.api.dry_runs import DryRuns
 from services.api.job_requests import MAX_PREVIEW, ChangeJob, CreateJob, RetryJob
 from services.api.model_catalog import ModelCatalog
+from services.api.model_policy import ModelPolicy
 from services.api.models import JobObject, JobPage, paged
 from services.api.once import OnceParam
 from services.api.places import Places
@@ -56,13 +57,14 @@ _DEEP = {
 def _places(request: Request) -> Places:
     state = request.app.state
     settings: Settings = state.settings
-    catalog = ModelCatalog(state.store, settings.jobs_folder)
+    models = ModelPolicy.of(settings)
+    catalog = ModelCatalog(state.store, settings.jobs_folder, models)
 
     async def folder_of(name: str, tenant: str) -> str:
         return (await catalog.find(name, tenant)).path
 
     roots = [Path(root) for root in settings.data_roots or ()]
-    return Places(state.files, roots, settings.home, folder_of)
+    return Places(state.files, roots, settings.home, folder_of, models)
 
 
 def _dry_runs(request: Request) -> DryRuns:

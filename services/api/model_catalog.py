@@ -14,10 +14,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.api.admission import model_problems
+from services.api.model_policy import ModelPolicy
 from services.errors import Conflict, NotFound
 from services.jobs import Checkpoint, Job
 from services.model_names import model_name, trained
+from services.settings import Settings
 from services.store import Store
 from trainer.model_files import DEMO
 
@@ -42,16 +43,17 @@ class Model:
 class ModelCatalog:
     """The models that `store` knows; trained ones lie below `jobs_folder`."""
 
-    def __init__(self, store: Store, jobs_folder: Path) -> None:
+    def __init__(self, store: Store, jobs_folder: Path, policy: ModelPolicy) -> None:
         """Nothing is read before somebody asks."""
         self._store = store
         self._jobs_folder = jobs_folder
+        self._policy = policy
 
     async def find(self, name: str, tenant: str) -> Model:
         """The model of this name. Raises NotFound, also for another tenant's."""
         source = trained(name)
         if source is None:
-            if model_problems("model", name):
+            if await asyncio.to_thread(self._policy.problem, name):
                 raise _unknown(name)
             return _base(name)
         try:
@@ -85,7 +87,9 @@ class ModelCatalog:
             if first:
                 first = False
                 bases = dict.fromkeys([DEMO, *(job.spec["model"]["path"] for job in jobs)])
-                models += [_base(base) for base in bases if not model_problems("model", base)]
+                for base in bases:
+                    if await asyncio.to_thread(self._policy.problem, base) is None:
+                        models.append(_base(base))
             for job in jobs:
                 models += (of_job := await self._of_job(job))
                 found += len(of_job)
@@ -178,7 +182,8 @@ def _unknown(name: str) -> NotFound:
 
 
 def _catalog(request: Request) -> ModelCatalog:
-    return ModelCatalog(request.app.state.store, request.app.state.settings.jobs_folder)
+    settings: Settings = request.app.state.settings
+    return ModelCatalog(request.app.state.store, settings.jobs_folder, ModelPolicy.of(settings))
 
 
 CatalogParam = Annotated[ModelCatalog, Depends(_catalog)]

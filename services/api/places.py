@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from services.api.model_policy import ModelPolicy
 from services.errors import InvalidRequest, NotFound
 from services.files import FileStore
 from services.model_names import PREFIX as MODEL_PREFIX
@@ -28,12 +29,19 @@ class Places:
     """The files that jobs of this service may name."""
 
     def __init__(
-        self, files: FileStore, roots: Sequence[Path], home: Path, find_model: FindModel
+        self,
+        files: FileStore,
+        roots: Sequence[Path],
+        home: Path,
+        find_model: FindModel,
+        models: ModelPolicy,
     ) -> None:
         """`roots` are the folders that the operator opens to paths; `home` is never among them.
 
-        `find_model` gives the folder of a trained model of a tenant, or raises NotFound.
+        `find_model` gives the folder of a trained model of a tenant, or raises NotFound;
+        `models` says which others may be used.
         """
+        self.models = models
         self._files = files
         self._find_model = find_model
         self._roots = [root.resolve() for root in roots]

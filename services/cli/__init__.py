@@ -9,6 +9,9 @@ from rich.console import Console
 from services.config import ConfigError
 from services.errors import StropError
 
+_ENGINE = ("ray", "torch", "transformers", "vllm")
+"""What the extras `cpu` and `gpu` bring, by the module that is missed first."""
+
 
 def main() -> None:
     """Run `strop`; what a user can put right is one clear error and exit status 2."""
@@ -18,7 +21,18 @@ def main() -> None:
     try:
         app(prog_name="strop")
     except (StropError, ConfigError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"strop: {error}", style="red", markup=False
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _ENGINE:
+            raise
+        _fail(
+            f"this command computes with models, and {error.name} is not installed: install strop "
+            "with its extra cpu or gpu"
         )
-        sys.exit(2)
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"strop: {message}", style="red", markup=False
+    )
+    sys.exit(2)

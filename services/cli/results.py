@@ -77,7 +77,7 @@ def _write_page(path: Path, found: Any, result: Mapping[str, Any]) -> None:
 def _decoder(model: str) -> Callable[[Sequence[int]], list[str]]:
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     return lambda ids: tokenizer.batch_decode([[token] for token in ids])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 from services.jobs import SOURCES, Job, JobError, Outcome, Queued, Request, WaitingRoom
@@ -151,19 +151,20 @@ class Claims(Part):
         ids = await self._link.ask("ZRANGE", key("leases"), 0, -1)
         return [job for job in await self._jobs(sorted(ids)) if job.status == "running"]
 
-    async def recover(self) -> list[str]:
+    async def recover(self, mine: Collection[str] = ()) -> list[str]:
         """Put the running jobs whose leases have run out back into the queue; which they were.
 
         One that was to be cancelled or paused becomes that; one that was started too often
-        in vain fails.
+        in vain fails. `mine` are the caller's own, late as they are: it will renew them.
         """
         seconds, micros = await self._link.ask("TIME")
         lapsed: list[str] = await self._link.ask(
             "ZRANGEBYSCORE", key("leases"), "-inf", f"{seconds}.{micros:06d}"
         )
-        for job_id in lapsed:
+        orphans = [job_id for job_id in lapsed if job_id not in mine]
+        for job_id in orphans:
             await self._change(_RECOVER, job_id, "be recovered")
-        return lapsed
+        return orphans
 
     async def waiting_room(self) -> WaitingRoom:
         """The jobs that are next of each tenant, without those that rest after a setback."""

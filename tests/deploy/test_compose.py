@@ -15,6 +15,9 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from docs.generate import ELSEWHERE
+from services.api.binding import check_transport
+from services.api.gate import Names
 from services.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +83,7 @@ def test_every_secret_is_asked_for_and_none_has_a_default() -> None:
 def test_every_setting_of_the_service_exists_and_is_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fields = {f"STROP_{name.upper()}" for name in Settings.model_fields}
+    fields = {f"STROP_{name.upper()}" for name in Settings.model_fields} | ELSEWHERE.keys()
     for name in ("api", "dispatcher"):
         environment: dict[str, str] = SERVICES[name]["environment"]
         assert {key for key in environment if key.startswith("STROP_")} <= fields
@@ -88,7 +91,9 @@ def test_every_setting_of_the_service_exists_and_is_accepted(
             monkeypatch.setenv(key, value)
     settings = Settings()
     assert settings.ray_address == "ray-head:6379"
-    assert str(settings.home) == "/data"
+    assert str(settings.home) == "/data/strop"
+    assert "api:8420" in Names(settings.allowed_hosts)  # as Prometheus asks
+    check_transport(settings, settings.host)
 
 
 def test_what_is_published_is_published_on_loopback() -> None:

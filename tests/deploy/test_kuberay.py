@@ -10,6 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from docs.generate import ELSEWHERE
+from services.api.binding import check_transport
+from services.api.gate import Names
 from services.placement import TIERS, Group, label, to_come
 from services.settings import Settings
 from tests.deploy.manifests import (
@@ -137,13 +140,18 @@ def test_the_settings_exist_and_are_accepted(
 ) -> None:
     data = named_settings(objects)
     ours = {name: value for name, value in data.items() if name.startswith("STROP_")}
-    assert ours.keys() <= {f"STROP_{name.upper()}" for name in Settings.model_fields}
+    known = {f"STROP_{name.upper()}" for name in Settings.model_fields} | ELSEWHERE.keys()
+    assert ours.keys() <= known
     for name, value in data.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     api = named(objects, "Deployment", "strop-api")["spec"]["template"]["spec"]["containers"][0]
     assert api["ports"] == [{"name": "http", "containerPort": settings.port}]
-    assert str(settings.home) == "/data"
+    assert str(settings.home) == "/data/strop"
+    assert "10.1.2.3:8420" in Names(settings.allowed_hosts)  # Prometheus asks pods by address
+    check_transport(settings, settings.host)
+    # Whatever one pod leaves for another lies on the volume.
+    assert {Path(data[name]).parts[1] for name in ("STROP_HOME", "STROP_CACHE")} == {"data"}
 
 
 def test_every_tier_has_nodes_and_verifiers_share_theirs_with_none(

@@ -23,10 +23,13 @@ class Refuse:
         if name.split(".")[0] in refused:
             raise ModuleNotFoundError(f"{name} is not part of the lean install", name=name)
 
-refused, modules = set(%s), %s
+refused, modules, arguments = set(%s), %s, %s
 sys.meta_path.insert(0, Refuse())
 for module in modules:
     importlib.import_module(module)
+if arguments:
+    sys.argv = ["strop", *arguments]
+    importlib.import_module("services.cli").main()
 """
 
 
@@ -53,7 +56,9 @@ def _installed(wanted: list[str]) -> set[str]:
     return found
 
 
-def _import_with(wanted: list[str], modules: list[str]) -> subprocess.CompletedProcess[str]:
+def _import_with(
+    wanted: list[str], modules: list[str], arguments: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     allowed = _installed(wanted)
     refused = [
         module
@@ -62,7 +67,7 @@ def _import_with(wanted: list[str], modules: list[str]) -> subprocess.CompletedP
         and "strop" not in distributions
         and module not in sys.stdlib_module_names
     ]
-    code = _IMPORT % (json.dumps(refused), json.dumps(modules))
+    code = _IMPORT % tuple(map(json.dumps, (refused, modules, arguments)))
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -77,6 +82,13 @@ def test_the_plain_package_brings_all_that_the_api_the_cli_and_the_verifiers_imp
     modules = ["services.api.__main__", "services.cli.commands", "services.cli.keys"]
     done = _import_with(_lean(), [*modules, "services.cli.verify", "verifiers.worker"])
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_that_needs_models_says_what_to_install() -> None:
+    done = _import_with(_lean(), [], ("chat", "smollm2-135m-instruct"))
+    assert done.returncode == 2
+    assert "install strop with its extra cpu or gpu" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_dependency_that_the_plain_package_lacks_is_noticed() -> None:

@@ -19,6 +19,11 @@ from services.store import Store
 STEPS = 40
 
 
+async def roomy() -> Cluster:
+    """A cluster in which every job has its place."""
+    return Cluster([Node(64, 8, {})], [Node(64, 8, {})])
+
+
 async def main(url: str, log: Path) -> None:
     store = await Store.open(url)
 
@@ -39,11 +44,8 @@ async def main(url: str, log: Path) -> None:
             finally:
                 lines.write(f"{job.token} {ending}\n")
 
-    async def look() -> Cluster:
-        return Cluster([Node(1, 0, {})], [Node(1, 0, {})])
-
     patience = Patience(renew_s=0.2, lease_s=1.5, retry_s=0.1)
-    await Dispatcher(store, launch, look, poll_seconds=0.1, patience=patience).run(asyncio.Event())
+    await Dispatcher(store, launch, roomy, poll_seconds=0.1, patience=patience).run(asyncio.Event())
 
 
 if __name__ == "__main__":

@@ -20,14 +20,13 @@ from services.held_job import Beat, Launch, Patience
 from services.jobs import Job
 from services.queue_order import Cluster
 from services.store import Store
+<<<<<<< HEAD
 from tests.services.running import follow
+=======
+from tests.services.dispatching_process import roomy
+>>>>>>> main
 
 SPEC = {"name": "job"}
-
-
-async def roomy() -> Cluster:
-    """A cluster in which every job has its place."""
-    return Cluster(total=[Node(64, 8, {})], free=[Node(64, 8, {})])
 
 
 @asynccontextmanager
@@ -111,7 +110,7 @@ async def test_a_launch_that_gets_on_is_never_given_up(store: Store) -> None:
     async def launch(job: Job, beat: Beat) -> None:
         step = {"kind": "step", "step": job.token}
         await store.append_event(job.id, message="a step", data=step, token=job.token)
-        if job.token == 12:
+        if job.token == 7:
             await store.transition(job.id, "succeeded", token=job.token)
 
     job = await store.create_job(SPEC)
@@ -164,12 +163,18 @@ async def test_a_job_that_does_not_stop_in_time_is_given_back_all_the_same(store
 
 @pytest.mark.parametrize(
     ("patience", "cancel", "becomes"),
-    [({"cancel_s": 0.05}, True, "cancelled"), ({"silent_s": 0.05}, False, "failed")],
+    [
+        ({"cancel_s": 0.05}, True, "cancelled"),
+        ({"start_s": 0.05}, False, "failed"),
+        ({"silent_s": 0.05}, False, "failed"),
+    ],
 )
 async def test_a_launch_that_heeds_nothing_or_says_nothing_is_ended(
     store: Store, patience: dict[str, float], cancel: bool, becomes: str
 ) -> None:
     async def launch(job: Job, beat: Beat) -> None:
+        if "start_s" not in patience:
+            beat(1)
         await asyncio.Event().wait()
 
     job = await store.create_job(SPEC)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import psutil
 import pytest
 
@@ -18,11 +22,13 @@ from tests.tiny_model import make_tiny_model
 from trainer.model_files import looks_like_model
 
 JOBS = "/v1/fine_tuning/jobs"
+HELLO: Any = [{"role": "user", "content": "hello"}]
+SERVING = {"STROP_SERVE_KV_CACHE_GIB": "0.05", "STROP_SERVE_IDLE_SECONDS": "10"}
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with running(tmp_path_factory.mktemp("home")) as up:
+    with running(tmp_path_factory.mktemp("home"), **SERVING) as up:
         yield up
 
 
@@ -124,6 +130,61 @@ def test_metrics_of_the_service_and_of_vllm_can_be_scraped(service: Up, rest: ht
     assert "vllm_generation_tokens" in engines
 
 
+def test_no_secret_is_in_logs_answers_command_lines_or_what_the_cluster_was_told(
+    service: Up, rest: httpx.Client
+) -> None:
+    home = Path(service.facts["home"])
+    hook = {
+        "name": "h",
+        "url": "https://93.184.215.14/",
+        "event_types": ["fine_tuning.job.succeeded"],
+    }
+    hooked = rest.post("/v1/webhook_endpoints", json=hook).raise_for_status().json()
+    made = rest.post("/v1/keys", json={"name": "planted"}).raise_for_status().json()
+    secrets = {
+        "store": (home / "valkey" / "url").read_text().partition("@")[0].rpartition(":")[2],
+        "own key": Path(service.facts["api_key_file"]).read_text().strip().split("_")[2],
+        "made key": made["api_key"].split("_")[2],
+        "webhook": hooked["signing_secret"].removeprefix("whsec_"),
+        "ray": (home / "ray_token").read_text().strip(),
+    }
+    assert all(len(secret) > 20 for secret in secrets.values())
+    job = rest.get(JOBS).json()["data"][0]["id"]
+    shown: dict[str, str] = {
+        path: rest.get(path).raise_for_status().text
+        for path in (
+            JOBS, f"{JOBS}/{job}", f"{JOBS}/{job}/events?limit=100", "/v1/audit?limit=1000",
+            "/v1/keys", "/v1/webhook_endpoints", "/v1/limits", "/metrics", "/openapi.json",
+        )
+    }  # fmt: skip
+    sessions: set[Path] = set()
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            line = process.cmdline()
+            shown[f"command line of {process.pid}"] = " ".join(line)
+            sessions |= {
+                Path(part.partition("=")[2])
+                for part in line
+                if part.startswith(("--session-dir=", "--session_dir="))
+            }
+    assert sessions, "the cluster's own logs were found"
+    # Ray keeps everything that a cluster shows of its actors in these files too.
+    for folder in (home / "logs", *(session / "logs" for session in sessions)):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                shown[str(path)] = path.read_text(encoding="utf-8", errors="replace")
+    found = [
+        (name, where)
+        for name, secret in secrets.items()
+        for where in shown
+        if secret in shown[where]
+    ]
+    assert found == []
+    told = home / "store_url"
+    assert secrets["store"] in told.read_text(), "the controller was told by a file"
+    assert told.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.timeout(600)
 def test_a_cancelled_job_gives_everything_back(
     service: Up, rest: httpx.Client, spec: dict[str, Any]
@@ -176,7 +237,173 @@ def test_a_job_that_cannot_run_fails_with_the_reason_before_any_actor_starts(
     assert not [event for event in events if event["data"].get("phase") == "publish"]
 
 
-def test_the_service_leaves_nothing_behind(service: Up) -> None:
-    service.process.terminate()
-    assert service.process.wait(120) == 0
+@pytest.fixture(scope="module")
+def client(service: Up) -> Iterator[openai.OpenAI]:
+    key = Path(service.facts["api_key_file"]).read_text().strip()
+    with openai.OpenAI(
+        base_url=f"{service.facts['url']}/v1", api_key=key, max_retries=0, timeout=300
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def trained(client: openai.OpenAI) -> str:
+    """The model of the newest job that succeeded, by its name."""
+    return next(model.id for model in client.models.list() if model.id.startswith("ft:"))
+
+
+def engines(service: Up) -> list[psutil.Process]:
+    """What serves models: Serve's own processes and vLLM's."""
+    below = psutil.Process(service.process.pid).children(recursive=True)
+    marks = ("ServeReplica", "ServeController", "ProxyActor", "VLLM")
+    found: list[psutil.Process] = []
+    for process in below:
+        with suppress(psutil.Error):
+            if any(mark in " ".join(process.cmdline()) for mark in marks):
+                found.append(process)
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_openais_client_talks_to_what_a_job_trained(client: openai.OpenAI, trained: str) -> None:
+    chat = client.chat.completions.create(
+        model=trained,
+        messages=HELLO,
+        max_completion_tokens=8,
+        n=2,
+        temperature=0.7,
+        top_p=0.9,
+        seed=3,
+        logprobs=True,
+        top_logprobs=2,
+    )
+    assert (chat.model, len(chat.choices)) == (trained, 2)
+    assert chat.usage is not None
+    assert chat.usage.completion_tokens <= 16
+    assert chat.choices[0].logprobs is not None
+    first = (chat.choices[0].logprobs.content or [])[0]
+    assert (first.logprob <= 0, len(first.top_logprobs)) == (True, 2)
+
+    text = client.completions.create(
+        model=trained, prompt=["one", "two"], max_tokens=4, temperature=0, logprobs=1
+    )
+    assert [choice.index for choice in text.choices] == [0, 1]
+    again = client.completions.create(model=trained, prompt="two", max_tokens=4, temperature=0)
+    assert again.choices[0].text == text.choices[1].text
+
+
+@pytest.mark.timeout(600)
+def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI, trained: str) -> None:
+    asked: dict[str, Any] = {"model": trained, "max_tokens": 12, "temperature": 0}
+    whole = client.chat.completions.create(messages=HELLO, **asked)
+    chunks = list(
+        client.chat.completions.create(
+            messages=HELLO, stream=True, stream_options={"include_usage": True}, **asked
+        )
+    )
+    *pieces, last = chunks
+    text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert text == whole.choices[0].message.content
+    assert [piece.usage for piece in pieces] == [None] * len(pieces)
+    assert last.usage is not None
+    assert whole.usage is not None
+    assert last.usage.completion_tokens == whole.usage.completion_tokens
+    streamed = client.completions.create(prompt="one", stream=True, **asked)
+    plain = client.completions.create(prompt="one", **asked)
+    assert "".join(piece.choices[0].text for piece in streamed) == plain.choices[0].text
+
+
+def test_an_answer_is_held_to_a_schema(client: openai.OpenAI, trained: str) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Oslo", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    answer = client.chat.completions.create(
+        model=trained,
+        messages=HELLO,
+        max_tokens=400,
+        seed=1,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "place", "schema": schema, "strict": True},
+        },
+    )
+    text = answer.choices[0].message.content or ""
+    # A random model may spend its tokens on white space; a letter out of place it cannot write.
+    assert "".join(text.split()) in [f'{{"city":"{city}"}}' for city in ("Oslo", "Rome")]
+
+
+def test_what_the_model_cannot_do_is_a_clear_error(client: openai.OpenAI, trained: str) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        client.chat.completions.create(model=trained, messages=HELLO, max_tokens=100_000)
+    assert caught.value.param == "max_tokens"
+    assert "100000" in caught.value.message
+
+
+def test_served_tokens_are_counted(rest: httpx.Client, trained: str) -> None:
+    metrics = rest.get("/metrics").text
+    lines = [line for line in metrics.splitlines() if line.startswith("strop_served_tokens_total{")]
+    for kind in ("prompt", "completion"):
+        label = f'kind="{kind}",model="{trained}",tenant="default"'
+        assert [line for line in lines if label in line and float(line.split()[-1]) > 0]
+    assert 'strop_served_models{state="ready"} 1.0' in metrics
+
+
+def test_nobody_passes_the_api_by(service: Up, trained: str) -> None:
+    ports = {
+        connection.laddr.port
+        for process in engines(service)
+        if "ProxyActor" in " ".join(process.cmdline())
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    answers: list[int] = []
+    for port in ports:
+        server = f"http://127.0.0.1:{port}"
+        with suppress(httpx.TransportError):  # the other port is Ray's own, and no HTTP
+            (route,) = httpx.get(f"{server}/-/routes", timeout=10).json()
+            asked = {"model": trained, "messages": HELLO}
+            url = f"{server}{route}/v1/chat/completions"
+            answers.append(httpx.post(url, json=asked, timeout=10).status_code)
+    assert answers == [401]
+
+
+@pytest.mark.timeout(600)
+def test_a_dead_engine_is_an_error_at_once_and_is_started_anew(
+    service: Up, client: openai.OpenAI, trained: str
+) -> None:
+    (engine,) = [p for p in engines(service) if "EngineCore" in " ".join(p.cmdline())]
+    engine.kill()
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.completions.create(model=trained, prompt="one", max_tokens=2)
+    assert (caught.value.status_code, caught.value.code) == (503, "model_unavailable")
+    patient = client.with_options(max_retries=60)
+    assert patient.completions.create(model=trained, prompt="one", max_tokens=2).choices
+
+
+@pytest.mark.timeout(300)
+def test_a_model_nobody_uses_gives_everything_back(service: Up) -> None:
+    deadline = time.monotonic() + 120
+    while (left := engines(service)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert left == []
+
+
+def test_a_service_that_loads_a_model_leaves_nothing_behind(
+    service: Up, client: openai.OpenAI, trained: str
+) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(client.completions.create, model=trained, prompt="one")
+        deadline = time.monotonic() + 60
+        while not (loading := engines(service)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert loading
+        service.process.terminate()
+        assert service.process.wait(120) == 0
+        with pytest.raises(openai.APIError):
+            asked.result(120)
     service.assert_gone()
+    _, alive = psutil.wait_procs(loading, timeout=10)
+    assert alive == []

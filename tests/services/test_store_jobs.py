@@ -103,6 +103,7 @@ async def test_a_stale_runner_writes_nothing(store: Store) -> None:
 async def test_a_lease_that_was_renewed_late_but_taken_by_nobody_still_holds(store: Store) -> None:
     job = await store.create_job(SPEC)
     await store.claim("w1", lease_s=0)
+    assert await store.recover({job.id}) == []
     assert await store.renew(job.id, 1, 7) is None
     assert await store.recover() == []
     assert (await store.get_job(job.id)).status == "running"

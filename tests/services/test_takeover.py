@@ -44,6 +44,7 @@ async def test_a_job_whose_dispatcher_is_gone_is_taken_over_and_ends_as_if_nothi
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:
+    log = tmp_path / "log"
     job = await store.create_job({"name": "job"})
     runs = await until(store, job.id, lambda job: (job.progress or {"step": 0})["step"] >= 2)
     assert runs.worker is not None
@@ -54,7 +55,7 @@ async def test_a_job_whose_dispatcher_is_gone_is_taken_over_and_ends_as_if_nothi
     if number == signal.SIGSTOP:
         os.kill(victim.pid, signal.SIGCONT)
         async with asyncio.timeout(60):  # it notices, and stops what it launched
-            while f"{runs.token} lost\n" not in (tmp_path / "log").read_text():
+            while f"{runs.token} lost\n" not in log.read_text():
                 await asyncio.sleep(0.02)
     await until(store, job.id, lambda job: job.finished)
 
@@ -64,5 +65,7 @@ async def test_a_job_whose_dispatcher_is_gone_is_taken_over_and_ends_as_if_nothi
     tokens = [step["token"] for step in steps]
     assert tokens == sorted(tokens), "an old claim wrote nothing after a new one"
     assert (events[-1].data["status"], events[-1].terminal) == ("succeeded", True)
-    ends = (tmp_path / "log").read_text().splitlines()
-    assert [end for end in ends if end.endswith("succeeded")] == [f"{tokens[-1]} succeeded"]
+    async with asyncio.timeout(60):
+        while not (ends := [end for end in log.read_text().splitlines() if "succeeded" in end]):
+            await asyncio.sleep(0.02)
+    assert ends == [f"{tokens[-1]} succeeded"]

@@ -21,6 +21,7 @@ from fastapi.routing import APIRoute
 
 from services.audit import AuditLog
 from services.callers import SCOPES, Scope
+from services.config import JobSpec
 from services.errors import QuotaExceeded, RateLimited
 from services.files import FileStore
 from services.key_store import KeyStore
@@ -60,6 +61,7 @@ HARMLESS: set[Route] = {
 }
 # Bodies of routes that want one.
 BODIES: dict[Route, Any] = {
+    ("PATCH", "/v1/fine_tuning/jobs/{job_id}"): {"priority": 1},
     ("POST", "/v1/webhook_endpoints/{endpoint_id}"): {"name": "mine"},
     ("POST", "/v1/webhook_endpoints/{endpoint_id}/test"): {
         "event_type": "fine_tuning.job.succeeded"
@@ -96,9 +98,9 @@ class House:
         model = self.folder / "trained" / "model"
         model.mkdir(parents=True, exist_ok=True)
         (model / "config.json").write_text("{}")
-        spec = {"model": {"path": "org/base"}, "tasks": {"train": "/t", "holdout": None}}
-        spec |= {"seed": 1, "name": "mine"}
-        job = await self.store.create_job(spec, tenant=tenant)
+        spec = {"model": {"path": "org/base"}, "tasks": {"train": "/t"}, "name": "mine"}
+        resolved = JobSpec.model_validate(spec).model_dump(mode="json")
+        job = await self.store.create_job(resolved, tenant=tenant)
         claimed = await self.store.claim("w", job.id)
         assert claimed is not None
         point = await self.store.add_checkpoint(job.id, claimed.token, 1, str(model), {})
@@ -163,7 +165,9 @@ async def test_another_tenants_object_is_404_in_every_route(house: House) -> Non
                 assert said(ghost, never) == said(answer, theirs)
                 asked += 1
             for path in (JOBS, "/v1/files", "/v1/models"):
-                listed = (await stranger.get(path)).json()["data"]
+                listing = await stranger.get(path)
+                assert listing.status_code == 200, listing.text
+                listed = listing.json()["data"]
                 assert not {item["id"] for item in listed} & set(theirs.values())
                 after = theirs[{JOBS: "job", "/v1/files": "file"}.get(path, "model")]
                 assert (await stranger.get(path, params={"after": after})).status_code == 404

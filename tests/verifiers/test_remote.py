@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from verifiers import guarded_http
+from verifiers.guarded_http import Allowed, GuardedError, post
 from verifiers.judge import judge
 from verifiers.pool import WorkerPool
-from verifiers.spec import parse_spec
+from verifiers.spec import SpecError, parse_spec
 from verifiers.verdict import Verdict
 
 Reply = Callable[["Handler"], None]
@@ -302,3 +303,109 @@ def test_the_pool_hands_the_keys_on_and_waits_as_long_as_the_spec_says(server: S
     with WorkerPool(1, deadline_s=0.5) as pool:
         spec = {"kind": "remote", "url": server.url, "secret": "team"}
         assert pool.judge(spec, "so 12").status == "correct"
+
+
+TRICKS = [
+    "http://127.0.0.1/",
+    "https://127.0.0.1/",
+    "https://127.1/",
+    "https://2130706433/",
+    "https://0x7f000001/",
+    "https://0177.0.0.1/",
+    "https://0/",
+    "https://0.0.0.0/",
+    "https://localhost/",
+    "https://[::1]/",
+    "https://[::]/",
+    "https://[::ffff:127.0.0.1]/",
+    "https://[::ffff:a9fe:a9fe]/",
+    "https://[::127.0.0.1]/",
+    "https://[64:ff9b::7f00:1]/",
+    "https://[2002:7f00:1::]/",
+    "https://[fe80::1]/",
+    "https://[fc00::1]/",
+    "https://169.254.169.254/latest/meta-data/",
+    "https://[fd00:ec2::254]/",
+    "https://100.64.0.1/",
+    "https://10.0.0.1/",
+    "https://172.16.0.1/",
+    "https://192.168.0.1/",
+    "https://192.0.0.8/",
+    "https://198.18.0.1/",
+    "https://224.0.0.1/",
+    "https://255.255.255.255/",
+    "https://240.0.0.1/",
+]
+
+
+@pytest.mark.parametrize("url", TRICKS)
+def test_no_way_of_writing_a_private_address_leads_there(url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("STROP_GRADER_ALLOW", raising=False)
+    opened: list[object] = []
+    monkeypatch.setattr(socket, "create_connection", lambda *args, **more: opened.append(args))
+    with pytest.raises(GuardedError):
+        post(
+            url, b"{}", {}, deadline=time.monotonic() + 5, max_answer=10,
+            allowed=Allowed("STROP_GRADER_ALLOW"),
+        )  # fmt: skip
+    assert opened == []
+
+
+def test_a_name_that_changes_its_address_between_check_and_connection_gains_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("STROP_GRADER_ALLOW")
+    asked: list[str] = []
+    connected: list[Any] = []
+    connect = socket.create_connection
+
+    def resolved(host: str, port: int, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        address = "93.184.215.14" if len(asked) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    def connecting(address: tuple[str, int], *args: Any, **options: Any) -> Any:
+        connected.append(address[0])
+        if address[0] == "127.0.0.1":
+            return connect(address, *args, **options)
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    monkeypatch.setattr(socket, "create_connection", connecting)
+    with pytest.raises(GuardedError):
+        post(
+            f"https://rebinds.example:{server.server_port}/", b"{}", {},
+            deadline=time.monotonic() + 5, max_answer=10, allowed=Allowed("STROP_GRADER_ALLOW"),
+        )  # fmt: skip
+    assert asked == ["rebinds.example"]
+    assert connected == ["93.184.215.14"]
+
+
+def test_a_redirect_to_a_private_address_is_an_answer_and_no_way(server: Server):
+    server.replies = [
+        lambda handler: handler.say({}, 302, Location="http://169.254.169.254/latest/meta-data/")
+    ]
+    status, _ = post(
+        server.url, b"{}", {}, deadline=time.monotonic() + 5, max_answer=100,
+        allowed=Allowed("STROP_GRADER_ALLOW"),
+    )  # fmt: skip
+    assert status == 302
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user@grader.example/",
+        "https://public.example@127.0.0.1/",
+        "https://grader.example#@127.0.0.1/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:6379/_FLUSHALL",
+        "https://grader.example/\r\nHost: evil",
+        "https://grader.example:0/",
+        "https:///path",
+    ],
+)
+def test_a_url_that_hides_where_it_leads_is_no_spec(url: str):
+    with pytest.raises(SpecError):
+        parse_spec({"kind": "remote", "url": url, "secret": "team"})

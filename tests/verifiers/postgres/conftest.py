@@ -59,7 +59,9 @@ def server() -> Iterator[PostgresServer]:
     if home is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     server = PostgresServer(home)
-    yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STROP_SQL_ALLOW", server.host)
+        yield server
     server.stop()
 
 

@@ -70,9 +70,14 @@ class PostgresServer:
             self.kill()
         shutil.rmtree(self._home)
 
+    @property
+    def host(self) -> str:
+        """Where it listens: the folder of its socket."""
+        return str(self._home)
+
     def dsn(self, database: str, user: str = "reader", **options: str) -> str:
         """A connection string."""
-        return make_conninfo("", host=str(self._home), dbname=database, user=user, **options)
+        return make_conninfo("", host=self.host, dbname=database, user=user, **options)
 
     def execute(self, database: str, sql: str, *arguments: Any) -> list[Any]:
         """Run SQL as the superuser; the rows of its last statement."""

@@ -65,17 +65,57 @@ def test_a_connection_string_may_stand_in_the_environment_of_the_pool(
     assert "STROP_SQL_ABSENT" in str(answer.evidence["reason"])
 
 
+DSNS_WITH_PASSWORDS = [
+    "postgresql://u:hunter2@127.0.0.1:1/shop", "host=127.0.0.1 port=1 password=hunter2",
+    "postgresql://u:hunter2@127.0.0.1/shop?nonsense=1", "password=hunter2 host='",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("database", DSNS_WITH_PASSWORDS)
+def test_an_unreachable_server_is_our_fault_and_no_password_is_told(
+    database: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STROP_SQL_SHOP", database)
+    answer = verdict("$STROP_SQL_SHOP", "SELECT 1", "SELECT 2")
+    assert (answer.status, answer.score) == ("infra_error", None)
+    assert "hunter2" not in str(answer.evidence)
+
+
 @pytest.mark.parametrize(
     "database",
     [
-        "postgresql://u:hunter2@127.0.0.1:1/shop", "host=127.0.0.1 port=1 password=hunter2",
-        "postgresql://u:hunter2@127.0.0.1/shop?nonsense=1", "password=hunter2 host='",
+        *DSNS_WITH_PASSWORDS, "postgresql://db/shop?password=hunter2",
+        "dbname=x PASSWORD = 'hunter2'", "host=db sslpassword=hunter2",
     ],
 )  # fmt: skip
-def test_an_unreachable_server_is_our_fault_and_no_password_is_told(database: str):
+def test_a_task_holds_no_password_for_tasks_are_shown(database: str):
+    with pytest.raises(SpecError, match="holds a password") as caught:
+        parse_spec(spec(database, "SELECT 1"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("database", "said"),
+    [
+        ("host=169.254.169.254 dbname=x", "'169.254.169.254'"),
+        ("postgresql://u@db.evil.test/x", "'db.evil.test'"),
+        ("host=db.internal,db.evil.test dbname=x", "'db.evil.test'"),
+        ("host=/var/run/postgresql dbname=x", "'/var/run/postgresql'"),
+        ("dbname=x", "this machine's socket"),
+        ("host=db.internal hostaddr=127.0.0.1 dbname=x", "may not set hostaddr"),
+        ("host=db.internal sslkey=/etc/passwd dbname=x", "may not set sslkey"),
+        ("postgresql://db.internal/x?passfile=/etc/shadow", "may not set passfile"),
+        ("host=db.internal service=other", "may not set service"),
+        ("$STROP_SQL_ALLOW", "no STROP_SQL_ALLOW that names a database"),
+    ],
+)
+def test_a_task_leads_only_to_servers_that_the_operator_allows(
+    database: str, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STROP_SQL_ALLOW", "db.internal, 10.0.0.7")
     answer = verdict(database, "SELECT 1", "SELECT 2")
     assert (answer.status, answer.score) == ("infra_error", None)
-    assert "hunter2" not in str(answer.evidence)
+    assert said in str(answer.evidence["reason"])
 
 
 @pytest.mark.parametrize(
