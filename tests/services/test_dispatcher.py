@@ -20,11 +20,8 @@ from services.held_job import Beat, Launch, Patience
 from services.jobs import Job
 from services.queue_order import Cluster
 from services.store import Store
-<<<<<<< HEAD
-from tests.services.running import follow
-=======
 from tests.services.dispatching_process import roomy
->>>>>>> main
+from tests.services.running import follow
 
 SPEC = {"name": "job"}
 
