@@ -6,7 +6,7 @@ EXTRA ?= cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: install demo test lint lock docs clean
+.PHONY: install demo test chaos lint lock docs clean
 
 install: $(INSTALLED)
 
@@ -29,6 +29,10 @@ test: lint
 	$(BIN)/python -m pytest -q --ignore=tests/verifiers; others=$$?; \
 	wait $$verifiers; verified=$$?; \
 	cat $(VENV)/verifiers-tests.log; exit $$((others || verified))
+
+# Kill everything in turn under a running job, fill its disk and damage a checkpoint.
+chaos: install
+	STROP_CHAOS=long $(BIN)/python -m pytest -q -s tests/chaos
 
 lint: install
 	$(BIN)/ruff check .

@@ -193,6 +193,11 @@ class DeadlinesSpec(Spec):
     phase_s: float = Field(
         default=1800, gt=0, description="One phase of one step: rollout, score, learn, publish."
     )
+    progress_s: float = Field(
+        default=600,
+        gt=0,
+        description="An actor that has work gets on; one that does not is restarted.",
+    )
     verify_s: float = Field(
         default=10, gt=0, description="One verdict; the clock starts when the work starts."
     )
@@ -320,14 +325,17 @@ class JobSpec(Spec):
             self.privileged is not None and self.privileged.kind == "sibling"
         )
 
+    @property
+    def teaches_itself(self) -> bool:
+        """Whether the teacher's weights are made of the policy's as it learns."""
+        return isinstance(self.algorithm, SelfTaught) and self.algorithm.teacher != "frozen"
+
     def syncs_teacher(self, version: int) -> bool:
         """Whether policy `version` is also sent to the teacher; it began with version 0."""
-        if not isinstance(self.algorithm, SelfTaught):
-            return False
-        weights = self.algorithm.teacher
+        weights = getattr(self.algorithm, "teacher", None)
         if isinstance(weights, Synced):
             return version % weights.synced == 0
-        return weights != "frozen"
+        return self.teaches_itself
 
 
 class ConfigError(ValueError):

@@ -1,7 +1,8 @@
-"""The controller of one job: checks it, starts its tiers, runs the loop, reports, cleans up.
+"""The controller of one claim of a job: checks it, runs its course, reports, cleans up.
 
-An actor of its own, so that a job outlives the process that started it. Whatever ends a job,
-its tiers are stopped and the store says why.
+An actor of its own, beside the dispatcher that started it. Whatever ends it, its tiers are
+stopped and the store says why; what only this controller met, another claim tries again from
+the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from services.config import JobSpec
+from services.course import run_course
+from services.errors import Fenced, StoreUnavailable
 from services.jobs import JobError, Outcome, Request
 from services.journal import StoreJournal
-from services.pipeline import Start, abandon, train
+from services.pipeline import Ended, abandon
 from services.placement import placed
 from services.preparation import prepare
 from services.settings import load_settings
@@ -27,7 +30,8 @@ from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
 from trainer.adamw import LearningError
-from trainer.checkpoint import Checkpoint, newest
+from trainer.checkpoint import Checkpoint, checked
+from trainer.group import GroupFailed
 
 REQUEST_POLL_SECONDS = 1.0
 BEAT_SECONDS = 5.0
@@ -69,45 +73,64 @@ class JobController:
         if load_settings().tier_labels:
             job = placed(job)
         journal = self._journal = StoreJournal(store, self._job_id, job, self._token)
-        work = asyncio.create_task(self._train(job, journal, store))
-        request = asyncio.create_task(self._requested(store))
+        work = asyncio.create_task(self._train(job, journal, store, record.source))
+        cancel = asyncio.create_task(self._cancelled(store))
         interrupt = asyncio.create_task(self._interrupted.wait())
         try:
-            await asyncio.wait({work, request, interrupt}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, cancel, interrupt}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await abandon([work, request, interrupt])
-        if not work.cancelled():
-            error = work.exception()
-            if error is None:
-                result = work.result()
-                await journal.result(result)
-                await self._end(store, "succeeded", result=result)
-                return "succeeded"
+            await abandon([work, cancel, interrupt])
+        if work.cancelled():
+            if not cancel.done() or cancel.cancelled():
+                return "running"
+            await cancel
+            await self._end(store, "cancelled")
+            return "cancelled"
+        error = work.exception()
+        if isinstance(error, (Fenced, StoreUnavailable)):
+            raise error  # nothing is wrong with the job
+        if error is not None:
             log.error("job %s failed", self._job_id, exc_info=error)
             await self._end(store, "failed", error=describe(error))
             return "failed"
-        if request.done() and not request.cancelled():
-            status = "cancelled" if request.result() == "cancel" else "paused"
-            await self._end(store, status)
-            return status
-        return "running"
+        ended, result = work.result()
+        if ended.paused is not None:
+            await self._end(store, "paused", message=f"Job paused: {ended.paused}.")
+            return "paused"
+        await journal.result(result)
+        await self._end(store, "succeeded", result=result)
+        return "succeeded"
 
     async def _end(self, store: Store, status: Outcome, **more: Any) -> None:
         await store.transition(self._job_id, status, token=self._token, **more)
 
-    async def _requested(self, store: Store) -> Request:
-        while (request := (await store.get_job(self._job_id)).request) is None:
+    async def _cancelled(self, store: Store) -> None:
+        while await self._requested(store) != "cancel":
             await asyncio.sleep(REQUEST_POLL_SECONDS)
-        return request
 
-    async def _train(self, job: JobSpec, journal: StoreJournal, store: Store) -> dict[str, Any]:
+    async def _requested(self, store: Store) -> Request | None:
+        """What the job is asked to do now; nothing, while the store is away."""
+        try:
+            return (await store.get_job(self._job_id)).request
+        except StoreUnavailable as error:
+            log.warning("%s", error)
+            return None
+
+    async def _train(
+        self, job: JobSpec, journal: StoreJournal, store: Store, source: str | None
+    ) -> tuple[Ended, dict[str, Any]]:
         await journal.recall()
         await journal.phase("start", 0)
         ready = await asyncio.to_thread(prepare, job)
-        for note in ready.notes:
-            await journal.note(note, level="warn")
-        write_job(self._folder / "traces", job.model_dump(mode="json"))
-        saved = await self._newest_checkpoint(journal)
+        for number, note in enumerate(ready.notes):
+            await journal.note(note, level="warn", key=f"prepared:{number}")
+        traces = self._folder / "traces"
+        write_job(traces, job.model_dump(mode="json"))
+
+        async def pause() -> str | None:
+            asked = await self._requested(store) == "pause"
+            return "it was asked to; it goes on from here when it is resumed" if asked else None
+
         tiers = RayTiers(
             job,
             ready.model_path,
@@ -115,43 +138,35 @@ class JobController:
             ready.prompts,
             teacher_path=ready.teacher_path,
             tell_verifiers=store.tell_verifiers,
+            tell=journal.warn,
         )
+        begin = None if source is None else await asyncio.to_thread(_source, Path(source))
         try:
-            await tiers.start(saved)
-            start = _start(saved, journal)
-            ended = await train(job, tiers, ready.tasks, ready.holdout, journal, start)
-            await journal.phase("finish", job.steps)
+            folder = self._folder / "checkpoints"
+            ended = await run_course(job, ready, tiers, folder, journal, pause, begin)
+            if ended.paused is None:
+                await journal.phase("finish", job.steps)
         finally:
             await tiers.stop()
-        return {
+        return ended, {
             "model": ended.folder,
             "base_model": str(ready.model_path),
-            "traces": str(self._folder / "traces"),
+            "traces": str(traces),
             "gain": journal.gain(),
         }
 
-    async def _newest_checkpoint(self, journal: StoreJournal) -> Checkpoint | None:
-        """The checkpoint to continue from; those that are damaged are told of."""
-        found = await asyncio.to_thread(newest, self._folder / "checkpoints")
-        for problem in found.damaged:
-            await journal.note(f"a checkpoint is damaged and set aside: {problem}", level="warn")
-        if found.checkpoint is not None:
-            await journal.note(f"continuing from the checkpoint of step {found.checkpoint.step}")
-        return found.checkpoint
 
-
-def _start(saved: Checkpoint | None, journal: StoreJournal) -> Start:
-    if saved is None:
-        return Start(evaluated=journal.has_evaluated(0))
-    evaluated = journal.has_evaluated(saved.step)
-    return Start(saved.step, saved.cursor["tasks"], str(saved.model), evaluated)
+def _source(path: Path) -> Checkpoint:
+    """The checkpoint in this folder, or around this model folder."""
+    return checked(path.parent if path.name == "model" else path)
 
 
 def describe(error: BaseException) -> JobError:
     """An error as the store keeps it: a stable code and a sentence, no traceback."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     refused = isinstance(cause, (ValueError, FileNotFoundError))
-    code = "not_finite" if isinstance(cause, LearningError) else "internal_error"
+    diverged = isinstance(cause, GroupFailed) and cause.kind == LearningError.__name__
+    code = "not_finite" if diverged else "internal_error"
     text = str(cause).strip() or type(cause).__name__
     return JobError(
         code="invalid_job" if refused else code,

@@ -2,12 +2,16 @@
 
 The rollout actor hands each bucket over through an anonymous memory file that vanishes with
 its owner. Registered with vLLM's weight-transfer factory when the worker imports this module
-(it is named as the worker's extension class).
+(it is named as the worker's extension class), which also ties the process to its actor.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +32,7 @@ from vllm.model_executor.model_loader.reload import (
 from services.weights import Entry, unpack
 
 BACKEND = "strop_buckets"
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -90,4 +95,15 @@ class WorkerExtension:
     """Named in the engine's arguments so that the worker process imports this module."""
 
 
+def die_with_actor() -> None:
+    """End this process when the rollout actor ends, however it does; vLLM's own does not."""
+    actor = multiprocessing.parent_process()
+    if actor is None:
+        return  # loaded by the actor itself
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if not actor.is_alive():
+        os._exit(1)
+
+
 WeightTransferEngineFactory.register_engine(BACKEND, BucketTransferEngine)
+die_with_actor()

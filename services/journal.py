@@ -36,6 +36,7 @@ class StoreJournal:
         self._started: tuple[float, int] | None = None  # when the first step of this run began
         self._correct: dict[int, Sequence[float | None]] = {}
         self._leaking = False
+        self._metrics: dict[str, float] = {}  # of the newest step, for its checkpoint
         self._accuracy: float | None = None
 
     async def recall(self) -> None:
@@ -49,6 +50,7 @@ class StoreJournal:
     def _remember(self, data: Mapping[str, Any]) -> None:
         if data.get("kind") == "evaluation":
             self._correct[data["step"]] = data["correct"]
+            self._accuracy = data["accuracy"]
         elif data.get("kind") == "step":
             self._leaking = data.get("leak_rise", 0.0) > self._job.leakage.alarm
 
@@ -61,6 +63,10 @@ class StoreJournal:
     ) -> None:
         """Tell a person something; what has a key only once in the life of the job."""
         await self._append(message, {"kind": "note"}, key, level=level)
+
+    async def warn(self, message: str) -> None:
+        """Tell of something that went wrong and was mended."""
+        await self.note(message, level="warn")
 
     async def phase(self, name: str, step: int) -> None:
         """A phase begins."""
@@ -132,6 +138,9 @@ class StoreJournal:
         await self._append(
             f"step {done}/{steps}: reward {reward:.3f}", data, f"step:{done}", type="metrics"
         )
+        self._metrics = {
+            name: metrics[name] for name in ("loss", "grad_norm", "kl_start") if name in metrics
+        } | {"reward_mean": reward}
         await self._watch_leaks(done, metrics.get("leak_rise", 0.0))
 
     async def _watch_leaks(self, step: int, rise: float) -> None:
@@ -171,6 +180,10 @@ class StoreJournal:
             f"checkpoint of step {step}: {path}",
             {"kind": "checkpoint", "step": step, "path": path},
             f"checkpoint:{step}",
+        )
+        keep = self._job.checkpoint.keep
+        await self._store.add_checkpoint(
+            self._job_id, self._token, step, path, self._metrics, keep=keep
         )
 
     async def not_saved(self, step: int, reason: str) -> None:

@@ -92,6 +92,7 @@ class LearnerWorker:
         teacher = getattr(options.algorithm, "teacher", None)
         self._average = WeightAverage(teacher.ema) if isinstance(teacher, Ema) else None
         self._lesson: Publication | None = None
+        self._packed = 0
         # The canary is read at temperature 1, as an engine reports its prompt log-probs.
         self._canary = Scorer(
             self._learner.policy,
@@ -102,10 +103,14 @@ class LearnerWorker:
     def ready(self) -> None:
         """Answers once the model is loaded."""
 
+    def progress(self) -> int:
+        """Grows with every microbatch and with every bucket of weights."""
+        return self._learner.policy.passes + self._learner.start.policy.passes + self._packed
+
     def learn(
         self, references: Sequence[GroupRefs], evidence: Sequence[Any] | None, step: int
-    ) -> dict[str, float]:
-        """Learn one batch and keep its trace.
+    ) -> tuple[dict[str, float], str | None]:
+        """Learn one batch and keep its trace; the metrics, and why the disk refused the trace.
 
         `evidence` are references to lists of groups' `Evidence`, in the order of the groups. A
         batch that cannot be learned is kept too, for `strop replay`; the error says where.
@@ -128,15 +133,19 @@ class LearnerWorker:
             raise LearningError(
                 f"{error}. The batch is kept: strop replay {kept.parent} --step {step}"
             ) from error
-        if self._first:
-            done = replace(trace, student_logprobs=streams.student_logprobs, credit=streams.credit)
+        if not self._first:
+            return metrics, None
+        done = replace(trace, student_logprobs=streams.student_logprobs, credit=streams.credit)
+        try:
             write_step(self._options.trace_folder, done)
             if streams.credit is not None:
                 metrics |= flat("credit_histogram", counted(streams.credit, CREDIT_BOUNDS))
             metrics |= self._leaks.metrics(
                 (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
             )
-        return metrics
+        except OSError as error:
+            return metrics, f"the trace of step {step + 1} cannot be written: {error}"
+        return metrics, None
 
     def _group(self, reference: GroupRefs) -> Group:
         rollouts, verdicts = ray.get([reference.rollouts, reference.verdicts])
@@ -187,7 +196,7 @@ class LearnerWorker:
             return None
         canary = self._options.canary_ids
         logprobs = tuple(float(x) for x in self._canary.logprobs_of(canary))
-        policy = _publication(version, self._learner.weights(), canary, logprobs)
+        policy = self._publication(version, self._learner.weights(), canary, logprobs)
         if to_teacher and (self._lesson is None or self._lesson.version < version):
             self._lesson = policy
             if self._average is not None:
@@ -197,7 +206,26 @@ class LearnerWorker:
 
     def _taught(self, version: int, weights: Iterable[tuple[str, Tensor]]) -> Publication:
         dtype = self._learner.policy.dtype
-        return _publication(version, ((name, weight.to(dtype)) for name, weight in weights))
+        return self._publication(version, ((name, weight.to(dtype)) for name, weight in weights))
+
+    def _publication(
+        self,
+        version: int,
+        weights: Iterable[tuple[str, Tensor]],
+        canary: tuple[int, ...] = (),
+        logprobs: tuple[float, ...] = (),
+    ) -> Publication:
+        """Weights as they lie in the object store; they are gone when this process is."""
+        entries: list[Entry] = []
+        checksums: list[int] = []
+        references: list[Any] = []
+        for placed, bucket in pack(weights):
+            entries += placed
+            checksums.append(checksum(bucket))
+            references.append(ray.put(bucket))
+            self._packed += 1
+        manifest = Manifest(version, tuple(entries), tuple(checksums), canary, logprobs)
+        return Publication(manifest, tuple(references))
 
     def save(self, step: int, cursor: Mapping[str, int]) -> tuple[str | None, str | None] | None:
         """Write a checkpoint; rank 0 answers: its model folder, or why the disk refused it."""
@@ -242,21 +270,3 @@ class LearnerWorker:
 
     def close(self) -> None:
         """Nothing outlives the process."""
-
-
-def _publication(
-    version: int,
-    weights: Iterable[tuple[str, Tensor]],
-    canary: tuple[int, ...] = (),
-    logprobs: tuple[float, ...] = (),
-) -> Publication:
-    """Weights as they lie in the object store; they are gone when this process is."""
-    entries: list[Entry] = []
-    checksums: list[int] = []
-    references: list[Any] = []
-    for placed, bucket in pack(weights):
-        entries += placed
-        checksums.append(checksum(bucket))
-        references.append(ray.put(bucket))
-    manifest = Manifest(version, tuple(entries), tuple(checksums), canary, logprobs)
-    return Publication(manifest, tuple(references))

@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -113,6 +122,10 @@ class Journal(saving.Journal, Protocol):
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None: ...
 
 
+async def _never() -> None:
+    """No reason to pause."""
+
+
 async def train(
     job: JobSpec,
     tiers: Tiers,
@@ -120,7 +133,7 @@ async def train(
     holdout: Sequence[Task],
     journal: Journal,
     start: Start = BEGINNING,
-    pause: Callable[[], str | None] = lambda: None,
+    pause: Callable[[], Awaitable[str | None]] = _never,
 ) -> Ended:
     """Run a job from `start` to its last step, or to the next one at which `pause` has a reason.
 
@@ -164,7 +177,7 @@ async def train(
             await journal.learned(step, sampled, metrics, seconds)
 
             done = step + 1
-            why = pause() if done < job.steps else None
+            why = await pause() if done < job.steps else None
             last = done == job.steps or why is not None
             await saver.after(done, sampled.cursor, last=last)
             if why := why or saver.gave_up:

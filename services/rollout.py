@@ -11,7 +11,8 @@ import asyncio
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,12 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from services.replicas import ActorLost, Beat
 from services.weights import Manifest, StaleWeights
 from trainer.records import FinishReason, Rollout
 
 CPU_BLOCK_TOKENS = 32  # of the KV cache; vLLM's CPU attention wants a multiple of 32
+_ENGINE_DIED = "the process of its engine core died"
 # Mean absolute log-prob gap (nats) on the canary that still counts as the same weights.
 CANARY_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15}
 
@@ -83,12 +86,13 @@ class RolloutEngine:
         self._version: int | None = None
         self._requests = 0
         self._loading = asyncio.Lock()
+        self._arrived = 0
 
     async def start(self) -> dict[str, float]:
         """Build the engine and load the model. Returns its load time in seconds."""
         started = time.monotonic()
         options = self._options
-        # Engine core and model share one process: a second one would only add hand-overs.
+        # The model lives in the engine core's process: a third one would only add hand-overs.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -103,11 +107,16 @@ class RolloutEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
+        from services.engine_progress import Iterations
+
         arguments = engine_arguments(options) | {
             "worker_extension_cls": "services.engine_transport.WorkerExtension",
             "weight_transfer_config": WeightTransferConfig(backend="strop_buckets"),
         }
-        loggers: list[Any] | None = [RayPrometheusStatLogger] if ray.is_initialized() else None
+        self._iterations = Iterations()
+        loggers: list[Any] = [self._iterations]
+        if ray.is_initialized():
+            loggers.append(RayPrometheusStatLogger)
         self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=loggers)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(
             options.model_path, trust_remote_code=False
@@ -117,6 +126,16 @@ class RolloutEngine:
         await self._engine.init_weight_transfer_engine(WeightTransferInitRequest())
         return {"load_seconds": time.monotonic() - started}
 
+    async def beat(self) -> Beat:
+        """That it lives, and how far it is: iterations of the engine and buckets of weights.
+
+        Raises ActorLost when the engine's own process does not live.
+        """
+        if self._engine.errored:
+            raise ActorLost(_ENGINE_DIED)
+        progress = self._iterations.count + self._arrived
+        return Beat(progress, os.getpid(), ray.get_runtime_context().get_node_id())
+
     async def load_weights(self, manifest: Manifest, buckets: Sequence[Any]) -> dict[str, float]:
         """Replace the weights of the running engine and prove that they arrived.
 
@@ -124,33 +143,14 @@ class RolloutEngine:
         Generation is paused, not aborted: what is in flight is read again and finished under
         the new weights. Raises StaleWeights, and stays stale, when the proof fails.
         """
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
         started = time.monotonic()
+        # All of them first: what is lost on its way must not stop an engine that works.
+        arrived = [await _value(reference) for reference in buckets]
         async with self._loading:
             self._version = None
-            # This also forgets every cached prefix: their keys and values are the old weights'.
-            await self._engine.pause_generation(mode="keep", clear_cache=True)
-            memory_file = os.memfd_create("strop-weights")
-            try:
-                path = f"/proc/{os.getpid()}/fd/{memory_file}"
-                await self._engine.start_weight_update()
-                for number, reference in enumerate(buckets):
-                    bucket = await _value(reference)
-                    entries = manifest.accept(number, bucket)
-                    os.truncate(memory_file, bucket.nbytes)
-                    await asyncio.to_thread(_write, memory_file, bucket)
-                    update = {
-                        "path": path,
-                        "nbytes": bucket.nbytes,
-                        "entries": [dataclasses.asdict(entry) for entry in entries],
-                    }
-                    await self._engine.update_weights(WeightTransferUpdateRequest(update))
-                await self._engine.finish_weight_update(weight_version=f"v{manifest.version}")
-            finally:
-                os.close(memory_file)
-            await self._engine.resume_generation()
-            gap = await self._canary_gap(manifest)
+            with _telling_death():
+                await self._replace_weights(manifest, arrived)
+                gap = await self._canary_gap(manifest)
             if not gap <= CANARY_TOLERANCE[self._options.dtype]:
                 raise StaleWeights(
                     f"engine does not run policy version {manifest.version}: the canary prompt's "
@@ -158,6 +158,33 @@ class RolloutEngine:
                 )
             self._version = manifest.version
         return {"seconds": time.monotonic() - started, "canary_gap": gap}
+
+    async def _replace_weights(
+        self, manifest: Manifest, buckets: Sequence[NDArray[np.uint8]]
+    ) -> None:
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        # This also forgets every cached prefix: their keys and values are the old weights'.
+        await self._engine.pause_generation(mode="keep", clear_cache=True)
+        memory_file = os.memfd_create("strop-weights")
+        try:
+            path = f"/proc/{os.getpid()}/fd/{memory_file}"
+            await self._engine.start_weight_update()
+            for number, bucket in enumerate(buckets):
+                entries = manifest.accept(number, bucket)
+                os.truncate(memory_file, bucket.nbytes)
+                await asyncio.to_thread(_write, memory_file, bucket)
+                update = {
+                    "path": path,
+                    "nbytes": bucket.nbytes,
+                    "entries": [dataclasses.asdict(entry) for entry in entries],
+                }
+                await self._engine.update_weights(WeightTransferUpdateRequest(update))
+                self._arrived += 1
+            await self._engine.finish_weight_update(weight_version=f"v{manifest.version}")
+        finally:
+            os.close(memory_file)
+        await self._engine.resume_generation()
 
     async def _canary_gap(self, manifest: Manifest) -> float:
         ours = await self.prompt_logprobs(manifest.canary_ids)
@@ -230,10 +257,11 @@ class RolloutEngine:
         self._requests += 1
         request = f"{self._requests}"
         final = None
-        async for output in self._engine.generate(
-            TokensPrompt(prompt_token_ids=prompt_ids), params, request
-        ):
-            final = output
+        with _telling_death():
+            async for output in self._engine.generate(
+                TokensPrompt(prompt_token_ids=prompt_ids), params, request
+            ):
+                final = output
         if final is None:
             raise RuntimeError(f"vLLM ended request {request} without an output")
         return final
@@ -241,6 +269,17 @@ class RolloutEngine:
     async def stop(self) -> None:
         """End the engine's own process."""
         self._engine.shutdown()
+
+
+@contextmanager
+def _telling_death() -> Generator[None]:
+    """Say in words of ours that the engine's own process died."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise ActorLost(_ENGINE_DIED) from error
 
 
 async def _value(reference: Any) -> NDArray[np.uint8]:

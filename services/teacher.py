@@ -8,6 +8,7 @@ learner will run, in the same order, so that equal weights and equal prompts giv
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from services.replicas import Beat
 from services.weights import Manifest, unpack_verified
 from trainer.algorithm_spec import AlgorithmSpec, Distillation, Rlsd
 from trainer.algorithms import with_gradient
@@ -95,7 +97,7 @@ class _Passes:
 
 
 class Teacher:
-    """One scorer. Its methods run one at a time."""
+    """One scorer. Its methods run one at a time, but for those of the group `life`."""
 
     def __init__(self, options: TeacherOptions) -> None:
         self._options = options
@@ -113,8 +115,18 @@ class Teacher:
                 options.privileged, tokenizer, room=options.room, shorten=options.shorten
             )
 
-    def ready(self) -> None:
+    def start(self) -> None:
         """Answers once the model is loaded."""
+
+    @ray.method(concurrency_group="life")
+    def beat(self) -> Beat:
+        """That it lives, and how far it is: packs of sequences that went through the model."""
+        here = ray.get_runtime_context()
+        return Beat(self._scorer.policy.passes, os.getpid(), here.get_node_id())
+
+    @ray.method(concurrency_group="life")
+    def stop(self) -> None:
+        """Nothing outlives the process."""
 
     def load_weights(self, manifest: Manifest, buckets: Sequence[Any]) -> None:
         """Have these weights from now on. Raises StaleWeights when they arrived damaged."""

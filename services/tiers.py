@@ -1,13 +1,15 @@
-"""The four tiers of one job: actors started, called with deadlines, and ended.
+"""The four tiers of one job: started, called with deadlines, and ended.
 
-Implements what the training loop asks for. Work goes to the least loaded replica; only
-references and small numbers come back.
+Implements what the training loop asks for; only references and small numbers come back. How
+actors are kept alive is services/replicas.py, services/learner_tier.py and
+services/shared_verifiers.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +19,12 @@ import ray
 from numpy.typing import NDArray
 
 from services.config import JobSpec, ModelTierSpec
+from services.health import Limits
+from services.learner_tier import LearnerTier, TrainerLost
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
-from services.pipeline import Judged, Rolled, abandon, side_by_side
+from services.pipeline import Judged, Rolled, side_by_side
 from services.preparation import room
+from services.replicas import Care, PublicationLost, Replicas, TierFailed
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.saving import NotSaved
 from services.shared_verifiers import SharedVerifiers, Tell
@@ -27,6 +32,7 @@ from services.task_databases import folders
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
 from services.verifier_tier import PoolShape
+from services.weights import Publication
 from trainer.checkpoint import Checkpoint
 from trainer.group import LearnerGroup, Placement
 from trainer.records import Task
@@ -37,30 +43,7 @@ T = TypeVar("T")
 IN_FLIGHT = 128
 CANARY_TOKENS = 32
 
-
-class TierFailed(RuntimeError):
-    """A tier did not do what it was asked within its deadline, or lost an actor."""
-
-
-class Replicas:
-    """The actors of one tier and how much work each has."""
-
-    def __init__(self, actors: Sequence[Any], in_flight: int) -> None:
-        self.actors = list(actors)
-        self._load = [0] * len(self.actors)
-        self._room = asyncio.Semaphore(in_flight * len(self.actors))
-
-    async def call(self, method: str, *args: Any) -> Any:
-        """Call the least loaded actor's two-valued method; returns (reference, small value)."""
-        async with self._room:
-            index = min(range(len(self.actors)), key=self._load.__getitem__)
-            self._load[index] += 1
-            try:
-                bound = getattr(self.actors[index], method)
-                reference, summary = bound.options(num_returns=2).remote(*args)
-                return reference, await summary
-            finally:
-                self._load[index] -= 1
+log = logging.getLogger(__name__)
 
 
 class RayTiers:
@@ -75,11 +58,12 @@ class RayTiers:
         *,
         teacher_path: Path | None = None,
         tell_verifiers: Tell | None = None,
+        tell: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own.
 
         `teacher_path` holds the teacher's weights, where they are not the policy's;
-        `tell_verifiers` is told what the verifiers count.
+        `tell_verifiers` is told what the verifiers count, and `tell` what died and was replaced.
         """
         self._job = job
         self._model_path = str(model_path)
@@ -91,10 +75,31 @@ class RayTiers:
             temperature=job.sampling.temperature,
             top_p=job.sampling.top_p,
         )
-        self._group: LearnerGroup | None = None
-        self._teachers: list[Any] = []
-        self._lesson: int | None = None  # version of the teachers' weights, once they have ours
-        self._rollout = Replicas([], 1)
+        self._tell = tell or _log_warning
+        tiers = job.tiers
+        care = Care(
+            Limits(progress_s=job.deadlines.progress_s),
+            start_s=job.deadlines.start_s,
+            tell=self._tell,
+            dumps=folder / "dumps",
+        )
+        self._rollout = Replicas(
+            "rollout",
+            lambda number: self._actor(RolloutEngine, tiers.rollout, self._engine_options(number)),
+            tiers.rollout.replicas,
+            care,
+            in_flight=IN_FLIGHT,
+        )
+        self._teachers = Replicas(
+            "teacher",
+            lambda _: self._actor(Teacher, tiers.teacher, self._teacher_options()),
+            tiers.teacher.replicas if job.has_teacher else 0,
+            care,
+            in_flight=1,
+            needs_weights=job.teaches_itself,
+        )
+        self._lesson: Publication | None = None  # what the teachers were sent last
+        self._learner = LearnerTier(self._learner_group, tiers.trainer.replicas, care)
         tier = job.tiers.verifier
         self._verifiers = SharedVerifiers(
             PoolShape(
@@ -117,38 +122,31 @@ class RayTiers:
 
     async def start(self, saved: Checkpoint | None = None) -> None:
         """Place every actor and load every model, side by side; the learner from a checkpoint."""
-        job, tiers = self._job, self._job.tiers
-        self._group = LearnerGroup(
-            LearnerWorker,
-            self._learning_options(),
-            Placement(
-                workers=tiers.trainer.replicas,
-                cpus=tiers.trainer.cpus,
-                gpus=tiers.trainer.gpus,
-                labels=tiers.trainer.labels,
-                env=self._env(tiers.trainer),
-            ),
-            storage=str(self._folder / "ray"),
+        parts = (
+            self._rollout.start,
+            self._teachers.start,
+            self._verifiers.start,
+            lambda: self._learner.start(saved),
         )
-        engines = [
-            self._actor(RolloutEngine, tiers.rollout, self._engine_options(replica))
-            for replica in range(tiers.rollout.replicas)
-        ]
-        self._rollout = Replicas(engines, IN_FLIGHT)
-        if job.has_teacher:
-            self._teachers = [
-                self._actor(Teacher, tiers.teacher, self._teacher_options())
-                for _ in range(tiers.teacher.replicas)
-            ]
-        waits: list[Awaitable[Any]] = [engine.start.remote() for engine in engines]
-        waits += [teacher.ready.remote() for teacher in self._teachers]
-        waits.append(self._verifiers.start())
-        waits.append(self._group.call("ready", timeout=job.deadlines.start_s))
-        await self._within(
-            "start", side_by_side(_one(wait) for wait in waits), job.deadlines.start_s
+        whole = side_by_side(part() for part in parts)
+        await self._within("start", whole, self._job.deadlines.start_s)
+
+    async def go_back(self, saved: Checkpoint | None, reason: str) -> None:
+        """Make the learner anew that was lost for `reason`, from a checkpoint or from the start."""
+        again = self._learner.go_back(saved, reason)
+        await self._within("restart", again, self._job.deadlines.start_s)
+
+    def _learner_group(self) -> LearnerGroup:
+        tier = self._job.tiers.trainer
+        placement = Placement(
+            workers=tier.replicas,
+            cpus=tier.cpus,
+            gpus=tier.gpus,
+            labels=tier.labels,
+            env=self._env(tier),
         )
-        if saved is not None:
-            await self._trainers("resume", saved)
+        options, storage = self._learning_options(), str(self._folder / "ray")
+        return LearnerGroup(LearnerWorker, options, placement, storage)
 
     def _actor(self, kind: type, tier: ModelTierSpec, *args: Any) -> Any:
         options: dict[str, Any] = {
@@ -157,9 +155,12 @@ class RayTiers:
             "max_restarts": 0,
             "runtime_env": {"env_vars": self._env(tier)},
         }
+        if kind is Teacher:
+            options["concurrency_groups"] = {"life": 1}  # it answers while it scores
         if tier.labels:
             options["label_selector"] = dict(tier.labels)
-        return ray.remote(kind).options(**options).remote(*args)
+        make: Any = ray.remote(**options)
+        return make(kind).remote(*args)
 
     def _env(self, tier: ModelTierSpec) -> dict[str, str]:
         if tier.gpus:
@@ -228,61 +229,63 @@ class RayTiers:
 
     async def score(self, groups: Sequence[Judged]) -> list[Any]:
         """Evidence of the groups, as references to one list for each teacher's share, in order."""
-        shares = _shares(groups, len(self._teachers))
-        answers = [
-            teacher.score.options(num_returns=2).remote(
+        shares = _shares(groups, len(self._teachers.actors))
+        work = side_by_side(
+            self._teachers.call(
+                "score",
                 [group.rolled.task for group in share],
                 [group.rolled.rollouts for group in share],
                 [group.verdicts for group in share],
             )
-            for teacher, share in zip(self._teachers, shares, strict=False)
-        ]
-        await self._within("score", side_by_side(_one(tokens) for _, tokens in answers))
-        return [evidence for evidence, _ in answers]
+            for share in shares
+        )
+        return [evidence for evidence, _ in await self._within("score", work)]
 
     async def learn(self, groups: Sequence[Judged], evidence: Any, step: int) -> dict[str, float]:
         """One learning step on every trainer rank; rank 0's metrics."""
         references = [
             GroupRefs(group.rolled.task, group.rolled.rollouts, group.verdicts) for group in groups
         ]
-        return (await self._trainers("learn", references, evidence, step))[0]
+        metrics, refused = await self._trainers("learn", references, evidence, step)
+        for tier in (self._rollout, self._teachers, self._learner):
+            tier.restarts.reached(step + 1)
+        if refused is not None:
+            await self._tell(f"{refused}; the job goes on without it")
+        return metrics
 
     async def policy_logprobs(
         self, prompts: Sequence[NDArray[np.int32]], completions: Sequence[NDArray[np.int32]]
     ) -> list[NDArray[np.float32]]:
         """float32[T] of each completion under its prompt, by the learner's own forward (nats)."""
-        return (await self._trainers("score", list(prompts), list(completions)))[0]
+        return await self._trainers("score", list(prompts), list(completions))
 
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Bring the learner's weights to every engine, and to the teachers those that are theirs.
 
         Returns the bytes of one copy and the widest canary gap of the engines (nats).
         """
-        policy, lesson = (await self._trainers("publish", version, to_teacher=to_teacher))[0]
-        engines = self._rollout.actors
-        loads = [actor.load_weights.remote(policy.manifest, policy.buckets) for actor in engines]
-        if lesson is not None and lesson.version != self._lesson:
-            loads += [
-                teacher.load_weights.remote(lesson.manifest, lesson.buckets)
-                for teacher in self._teachers
-            ]
-            self._lesson = lesson.version
-        proofs = await self._within("publish", side_by_side(_one(load) for load in loads))
-        gaps = [proof["canary_gap"] for proof in proofs[: len(engines)]]
+        policy, lesson = await self._trainers("publish", version, to_teacher=to_teacher)
+        due = [(self._rollout, policy)]
+        if lesson is not None and lesson != self._lesson:
+            due.append((self._teachers, lesson))
+        try:
+            work = side_by_side(tier.publish(weights) for tier, weights in due)
+            proofs, *_ = await self._within("publish", work)
+        except PublicationLost as error:
+            raise TrainerLost(str(error)) from error
+        self._lesson = lesson
+        gaps = [proof["canary_gap"] for proof in proofs]
         return {"weight_bytes": float(policy.manifest.nbytes), "canary_gap": max(gaps)}
 
     async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
         """Save the learner's state; the model folder inside. Raises NotSaved."""
-        saved, refused = (await self._trainers("save", step, dict(cursor)))[0]
+        saved, refused = await self._trainers("save", step, dict(cursor))
         if refused is not None:
             raise NotSaved(refused)
         return saved
 
-    async def _trainers(self, method: str, *args: Any, **options: Any) -> list[Any]:
-        if self._group is None:
-            raise TierFailed(f"the trainer tier was asked to {method} before it was started")
-        timeout = self._job.deadlines.phase_s
-        return await self._group.call(method, *args, timeout=timeout, **options)
+    async def _trainers(self, method: str, *args: Any, **options: Any) -> Any:
+        return await self._learner.call(method, self._job.deadlines.phase_s, *args, **options)
 
     async def _within(self, phase: str, work: Awaitable[T], seconds: float | None = None) -> T:
         deadline = seconds or self._job.deadlines.phase_s
@@ -295,22 +298,15 @@ class RayTiers:
 
     async def stop(self, seconds: float = 30.0) -> None:
         """End every actor and the processes it started; what does not end in time is killed."""
-        stops: list[Awaitable[Any]] = [_one(actor.stop.remote()) for actor in self.engines]
-        stops.append(self._verifiers.close(seconds))
-        if self._group is not None:
-            stops.append(self._group.close(seconds))
-        ended, late = await asyncio.wait(
-            [asyncio.ensure_future(stop) for stop in stops], timeout=seconds
-        )
-        # An actor that is gone, or never began, cannot be asked to stop: that is no error here.
-        await asyncio.gather(*ended, return_exceptions=True)
-        await abandon(late)
-        for actor in (*self.engines, *self._teachers):
-            ray.kill(actor)
+        parts = (self._rollout.stop, self._teachers.stop, self._verifiers.close, self._learner.stop)
+        ended = await asyncio.gather(*(part(seconds) for part in parts), return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                log.warning("a tier did not end well", exc_info=error)
 
 
-async def _one(wait: Awaitable[T]) -> T:
-    return await wait
+async def _log_warning(message: str) -> None:
+    log.warning("%s", message)
 
 
 def _shares(groups: Sequence[T], count: int) -> list[Sequence[T]]:

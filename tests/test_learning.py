@@ -108,7 +108,8 @@ def test_a_step_is_kept_and_repeated_from_its_trace(
     tmp_path: Path, algorithm: AlgorithmSpec
 ) -> None:
     groups, evidence = references()
-    told = worker(tmp_path, algorithm).learn(groups, [ray.put(evidence)], 0)
+    told, refused = worker(tmp_path, algorithm).learn(groups, [ray.put(evidence)], 0)
+    assert refused is None
     (path,) = step_paths(tmp_path / "traces")
     trace = read_step(path)
     batch = to_batch(trace)
@@ -198,14 +199,20 @@ def test_an_averaged_teachers_weights_take_in_each_version_by_its_share(tmp_path
 
 
 def test_a_full_disk_is_told_and_ends_no_learner(tmp_path: Path) -> None:
+    groups, evidence = references()
     one = worker(tmp_path, Rlsd())
     one.publish(0, to_teacher=True)
     with full_disk():
+        metrics, refused = one.learn(groups, [ray.put(evidence)], 0)
+        assert metrics["grad_norm"] > 0
+        assert str(refused).startswith("the trace of step 1 cannot be written")
         saved = one.save(1, {"position": 2})
         assert saved is not None
         assert saved[0] is None
         assert "cannot be written" in str(saved[1])
     assert newest(tmp_path / "checkpoints").checkpoint is None
+    assert [path.name for path in (tmp_path / "traces").iterdir()] == ["job.json"]
+    assert one.learn(groups, [ray.put(evidence)], 1)[1] is None
     assert one.save(1, {"position": 2}) != saved
 
 

@@ -115,7 +115,10 @@ def run(
     start: Start = BEGINNING,
     pause: Callable[[], str | None] = lambda: None,
 ) -> Ended:
-    return asyncio.run(train(spec, bench, TASKS, TASKS[:3], bench, start, pause))
+    async def asked() -> str | None:
+        return pause()
+
+    return asyncio.run(train(spec, bench, TASKS, TASKS[:3], bench, start, asked))
 
 
 def test_strictly_on_policy_samples_every_batch_under_the_version_it_is_learned_at() -> None:

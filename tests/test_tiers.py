@@ -230,6 +230,9 @@ def test_a_worker_error_reaches_the_caller_with_its_reason(cluster: None, tmp_pa
         def __init__(self, config: str) -> None:
             self.config = config
 
+        def progress(self) -> int:
+            return 0
+
         def double(self, number: int) -> int:
             return 2 * number
 

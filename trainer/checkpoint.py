@@ -134,15 +134,20 @@ def newest(root: str | Path) -> Found:
         shutil.rmtree(draft)
     for folder in reversed(_complete(root)):
         try:
-            verify(folder)
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            return Found(Checkpoint(folder, state["step"], state["cursor"]), tuple(damaged))
+            return Found(checked(folder), tuple(damaged))
         except CheckpointError as error:
             damaged.append(str(error))
             aside = root / f"damaged-{folder.name}"
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
     return Found(None, tuple(damaged))
+
+
+def checked(folder: Path) -> Checkpoint:
+    """The checkpoint in this folder. Raises CheckpointError unless it is whole."""
+    verify(folder)
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return Checkpoint(folder, state["step"], state["cursor"])
 
 
 def verify(folder: Path) -> None:

@@ -212,6 +212,8 @@ class Policy:
         module = _load(self.folder, widest if trainable else self.dtype)
         torch.nn.Module.to(module, self.device)
         self.module = module.eval().requires_grad_(trainable)
+        self.passes = 0
+        """Packs that went through the model; grows as long as it works."""
         self.head: torch.nn.Linear = module.get_output_embeddings()  # pyright: ignore[reportAttributeAccessIssue]
 
     def completion_logprobs(
@@ -249,6 +251,7 @@ class Policy:
     def _hidden(self, pack: Pack) -> Tensor:
         """[C, H]: the state that predicts each completion token."""
         device = self.device
+        self.passes += 1
         hidden = self.module.base_model(
             input_ids=torch.from_numpy(pack.tokens).to(device)[None],
             position_ids=torch.from_numpy(pack.positions).to(device)[None],
