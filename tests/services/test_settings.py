@@ -1,15 +1,11 @@
-"""The environment: what it may hold, and that what we ship holds nothing else."""
+"""The environment: what it may hold, and how what it must not is told."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from services.errors import BadSettings
 from services.settings import load_settings
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_every_bad_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
