@@ -276,11 +276,7 @@ async def test_a_slow_upload_is_408_and_leaves_nothing(store: Store, tmp_path: P
 
 async def test_an_upload_that_breaks_off_leaves_nothing(api: Api, home: Path, store: Store) -> None:
     head = (
-<<<<<<< HEAD
         f"POST {FILES} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {api.key}\r\n"
-=======
-        f"POST {FILES} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {api.key}\r\n"
->>>>>>> main
         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000\r\n\r\n"
     )
     port = httpx.URL(api.url).port
@@ -372,16 +368,12 @@ async def test_a_file_that_an_unfinished_job_reads_is_not_deleted(
 ) -> None:
     async with local_app(store, tmp_path) as client:
         file = (await upload(client)).json()["id"]
-<<<<<<< HEAD
         form = {
             "model": "org/name",
             "training_file": file,
             "method": {"type": "strop", "strop": {}},
         }
         job = (await client.post(JOBS, json=form)).raise_for_status().json()["id"]
-=======
-        job = (await client.post(JOBS, json=body(Path(file)))).raise_for_status().json()["id"]
->>>>>>> main
         response = await client.delete(f"{FILES}/{file}")
         assert_problem(response, 409, "file_in_use", None)
         assert job in response.json()["detail"]
