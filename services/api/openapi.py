@@ -162,8 +162,8 @@ def _errors_of(method: str, operation: dict[str, Any]) -> set[int]:
         errors |= {401, 403, 421, 429}
     if parameters or "requestBody" in operation:
         errors.add(422)
-    if "path" in places or "after" in names:
-        errors.add(404)
+    if "path" in places or "after" in names or "requestBody" in operation:
+        errors.add(404)  # a body may name what is not there, too
     if method != "get":
         errors |= {400, 408, 409, 413, 415}
     if "if-match" in names:
