@@ -23,12 +23,13 @@ endif
 demo: install
 	$(BIN)/python examples/quickstart/run.py
 
-# The verifiers' tests mostly wait, and run beside all others.
+# What starts whole services mostly waits, and runs beside all other tests.
+SERVICES := tests/chaos tests/deploy tests/services
 test: lint
-	@$(BIN)/python -m pytest -q tests/verifiers > $(VENV)/verifiers-tests.log 2>&1 & verifiers=$$!; \
-	$(BIN)/python -m pytest -q --ignore=tests/verifiers; others=$$?; \
-	wait $$verifiers; verified=$$?; \
-	cat $(VENV)/verifiers-tests.log; exit $$((others || verified))
+	@$(BIN)/python -m pytest -q --durations=15 $(SERVICES) > $(VENV)/services-tests.log 2>&1 & services=$$!; \
+	$(BIN)/python -m pytest -q --durations=15 $(SERVICES:%=--ignore=%); others=$$?; \
+	wait $$services; served=$$?; \
+	cat $(VENV)/services-tests.log; exit $$((others || served))
 
 # Kill everything in turn under a running job, fill its disk and damage a checkpoint.
 chaos: install
