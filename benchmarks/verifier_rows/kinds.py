@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, cycle
+from pathlib import Path
 from typing import Any
 
 from benchmarks.verifier_rows.problems import PROBLEMS, solutions
@@ -112,6 +113,14 @@ def code_cases(form: str) -> Iterator[Case]:
         specs[problem.name] = spec
     for n, (problem, code) in enumerate(solutions()):
         yield specs[problem.name], f"```python\n{code}```", n % 3 != 0
+
+
+def mbpp_cases(problems: Path) -> Iterator[Case]:
+    """MBPP's own tests on its reference solutions, whose CPU counts too."""
+    rows = [json.loads(line) for line in problems.read_text().splitlines()]
+    for row in cycle(rows):
+        spec = {"kind": "code", "tests": row["test_list"], "setup": row["test_setup_code"]}
+        yield spec | {"timeout_s": 60}, f"```python\n{row['code']}\n```", True
 
 
 def stdio_cases() -> Iterator[Case]:
