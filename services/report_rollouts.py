@@ -15,7 +15,7 @@ import numpy as np
 
 from services.traces import StepTrace, read_job, read_step, step_paths
 from trainer.batch import learnable
-from trainer.privileged import privileged_turn
+from trainer.privileged import completion_turn
 from trainer.records import Group, Rollout
 from trainer.spec import PrivilegedSpec
 
@@ -136,16 +136,19 @@ def _candidates(trace: StepTrace) -> Iterator[_Candidate]:
 
 
 def _example(candidate: _Candidate, spec: PrivilegedSpec | None, decode: DecodeTokens) -> Example:
-    task = candidate.group.task
+    group = candidate.group
+    task = group.task
     texts = decode(candidate.rollout.completion_ids.tolist())
-    verdict = candidate.group.verdicts[candidate.index]
+    verdict = group.verdicts[candidate.index]
     teacher, student = candidate.teacher, candidate.student
     return Example(
         step=candidate.trace.step,
         task_id=task.id,
         verifier=candidate.verifier,
         prompt=str(task.messages[-1]["content"]),
-        privileged=None if spec is None else privileged_turn(task, spec),
+        privileged=None
+        if spec is None
+        else completion_turn(candidate.index, task, group.rollouts, group.verdicts, spec),
         right=candidate.advantage > 0,
         status=verdict.status,
         advantage=candidate.advantage,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from services.config import JobSpec
+from services.preparation import room
 from services.replicas import Beat
 from services.weights import Manifest, unpack_verified
 from trainer.algorithm_spec import AlgorithmSpec, Distillation, Rlsd
@@ -61,6 +64,22 @@ class TeacherOptions:
     privileged: PrivilegedSpec | None
     room: int
     shorten: bool
+
+    @classmethod
+    def of(cls, job: JobSpec, *, model_path: Path | str, policy_path: Path | str) -> TeacherOptions:
+        """How the teacher of a job is built."""
+        return cls(
+            model_path=str(model_path),
+            policy_path=str(policy_path),
+            dtype=job.model.dtype,
+            temperature=job.sampling.temperature,
+            microbatch_tokens=job.optimizer.microbatch_tokens,
+            algorithm=job.algorithm,
+            max_tokens=job.sampling.max_tokens,
+            privileged=job.privileged,
+            room=room(job),
+            shorten=job.tasks.overlong == "shorten",
+        )
 
 
 @dataclass(slots=True)

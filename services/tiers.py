@@ -23,7 +23,6 @@ from services.health import Limits
 from services.learner_tier import LearnerTier, TrainerLost
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, side_by_side
-from services.preparation import room
 from services.replicas import Care, PublicationLost, Replicas, TierFailed
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.saving import NotSaved
@@ -181,18 +180,8 @@ class RayTiers:
         )
 
     def _teacher_options(self) -> TeacherOptions:
-        job = self._job
-        return TeacherOptions(
-            model_path=self._teacher_path,
-            policy_path=self._model_path,
-            dtype=job.model.dtype,
-            temperature=job.sampling.temperature,
-            microbatch_tokens=job.optimizer.microbatch_tokens,
-            algorithm=job.algorithm,
-            max_tokens=job.sampling.max_tokens,
-            privileged=job.privileged,
-            room=room(job),
-            shorten=job.tasks.overlong == "shorten",
+        return TeacherOptions.of(
+            self._job, model_path=self._teacher_path, policy_path=self._model_path
         )
 
     def _learning_options(self) -> LearningOptions:

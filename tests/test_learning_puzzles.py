@@ -1,13 +1,37 @@
 """The puzzles of the learning benchmark, and what is measured on them."""
 
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from benchmarks.learning.__main__ import README, REAL_RESULTS, RESULTS, page
+from benchmarks.learning.controls import dealt_anew
 from benchmarks.learning.measures import error_auc, leak_rates, pass_at_k
-from benchmarks.learning.puzzles import FAMILIES, Family, first_error, generate, judge, task
-from trainer.records import Group, Rollout
+from benchmarks.learning.model import make_model
+from benchmarks.learning.puzzles import (
+    FAMILIES,
+    SHORTCUTS,
+    SLIPS,
+    STEPS,
+    Family,
+    demonstrate,
+    first_error,
+    generate,
+    judge,
+    task,
+)
+from benchmarks.learning.real import read_real
+from benchmarks.learning.results import read
+from benchmarks.learning.sampling import sample
+from trainer.algorithm_spec import Rlsd
+from trainer.learner import Learner
+from trainer.records import Batch, Group, Rollout
+from trainer.spec import OptimizerSpec
 from verifiers.verdict import Verdict
 
 
@@ -68,6 +92,82 @@ def test_the_answer_never_stands_in_the_policys_prompt_of_a_chain() -> None:
         shown = task(puzzle, 0)
         assert not {"odd", "even"} & set(shown.messages[0]["content"].split())
         assert shown.privileged.answer == " ".join(puzzle.answer)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_demonstration_slips_as_often_as_it_should_and_its_hint_is_what_it_ends_at(
+    family: Family,
+) -> None:
+    draw = random.Random(family)
+    puzzles = generate(family, 400, 8, set())
+    made = [demonstrate(puzzle, draw) for puzzle in puzzles]
+    for puzzle, one in zip(puzzles, made, strict=True):
+        said = judge(puzzle, " ".join(one.completion)).evidence["extracted"]
+        assert said == " ".join(one.hint), "what was extracted is a hint that leads to it"
+    right = [
+        first_error(puzzle, one.completion) is None
+        for puzzle, one in zip(puzzles, made, strict=True)
+    ]
+    steps = len(puzzles[0].chains) * STEPS[family]
+    assert np.mean(right) == pytest.approx((1 - SLIPS[family]) ** steps, abs=0.08)
+    refers = [one.hinted[0] == "hint" for one in made]
+    assert np.mean(refers) == pytest.approx(SHORTCUTS, abs=0.06)
+    assert all(word != "hint" for one in made for word in one.completion)
+
+
+def test_the_written_out_sampler_gives_the_log_probs_of_the_model_it_samples(
+    tmp_path: Path,
+) -> None:
+    folder = make_model(tmp_path, seed=0, width=64, layers=2)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    lengths = (5, 9, 5, 5)
+    draw = np.random.default_rng(0)
+    prompts = [draw.integers(4, 25, length).astype(np.int32) for length in lengths]
+    prompts[2] = prompts[0]
+    outputs = sample(
+        model, prompts, max_tokens=12, temperature=0.7, end=5, generator=torch.Generator()
+    )
+    for prompt, (ids, logprobs) in zip(prompts, outputs, strict=True):
+        assert len(ids) == 12 or ids[-1] == 5
+        assert (ids[:-1] != 5).all()
+        whole = torch.from_numpy(np.concatenate([prompt, ids])).long()[None]
+        with torch.no_grad():
+            scores = (model(whole).logits[0] / 0.7).log_softmax(-1).numpy()
+        expected = scores[len(prompt) - 1 : -1][np.arange(len(ids)), ids]
+        np.testing.assert_allclose(logprobs, expected, atol=1e-5)
+
+
+def test_dealt_weights_keep_their_distribution_and_their_sign(tmp_path: Path) -> None:
+    folder = make_model(tmp_path, seed=0, width=64, layers=2)
+    draw = np.random.default_rng(0)
+    lengths, prompts = np.full(6, 11, np.int32), np.full(6, 4, np.int32)
+    batch = Batch(
+        tokens=draw.integers(4, 25, 66).astype(np.int32),
+        lengths=lengths,
+        prompt_lengths=prompts,
+        advantages=np.array([1, -1, 0, 1, -1, 2], np.float32),
+        engine_logprobs=np.full(42, -3, np.float32),
+        teacher_logprobs=draw.normal(-3, 1, 42).astype(np.float32),
+    )
+    learner = Learner(
+        folder, algorithm=Rlsd(), optimizer=OptimizerSpec(), dtype="float32", max_tokens=8
+    )
+    student = learner.score(batch.tokens, lengths, prompts)
+    dealt = dealt_anew(batch, learner, np.random.default_rng(1))
+    assert batch.teacher_logprobs is not None
+    assert dealt.teacher_logprobs is not None
+    before, after = batch.teacher_logprobs - student, dealt.teacher_logprobs - student
+    signs = np.repeat(np.sign(batch.advantages), 7)
+    assert not np.allclose(before, after)
+    for sign in (-1, 0, 1):
+        where = signs == sign
+        np.testing.assert_allclose(np.sort(before[where]), np.sort(after[where]), atol=1e-5)
+    np.testing.assert_allclose(before[signs == 0], after[signs == 0], atol=1e-5)
+
+
+def test_the_pages_tables_are_what_the_report_makes_of_the_recorded_results() -> None:
+    readme = README.read_text()
+    assert page(readme, read(RESULTS), read_real(REAL_RESULTS)) == readme
 
 
 def test_pass_at_k_counts_every_choice_of_k_completions() -> None:

@@ -16,6 +16,7 @@ from trainer.context_checks import unfilled
 from trainer.privileged import (
     PromptError,
     TeacherView,
+    completion_turn,
     privileged_turn,
     student_prompt,
     teacher_prompt,
@@ -239,6 +240,16 @@ def test_feedback_is_shown_to_what_failed_and_a_sibling_beside_it() -> None:
     (only,) = group_views("feedback", [("bad", WRONG)])
     assert only is not None
     assert "A correct response" not in only
+
+
+def test_the_text_of_a_groups_view_can_be_shown_without_a_tokeniser() -> None:
+    rollouts, verdicts = [rolled("bad"), rolled("one")], [WRONG, RIGHT]
+    for kind in ("sibling", "feedback", "trace"):
+        views = TeacherView(spec_of(kind), PLAIN).of_group(FULL, rollouts, verdicts)
+        for index, view in enumerate(views):
+            turn = completion_turn(index, FULL, rollouts, verdicts, spec_of(kind))
+            assert bool(turn) == (view is not None)
+            assert view is None or turn in PLAIN.decode(view.ids)
 
 
 @pytest.mark.parametrize("kind", ["sibling", "feedback"])

@@ -98,27 +98,20 @@ class TeacherView:
         if self.spec.kind not in GROUP_KINDS:
             prompt = self.of_task(task)
             return [prompt if prompt.fits else None] * len(rollouts)
-        made: dict[tuple[str | None, str | None], TeacherPrompt | None] = {}
+        made: dict[frozenset[tuple[str, str]], TeacherPrompt | None] = {}
         prompts: list[TeacherPrompt | None] = []
-        for index, verdict in enumerate(verdicts):
-            sibling = sibling_of(index, rollouts, verdicts)
-            said = feedback(verdict) if self.spec.kind == "feedback" else None
-            if (sibling, said) not in made:
-                made[sibling, said] = self._of_context(task, sibling, said)
-            prompts.append(made[sibling, said])
+        for index in range(len(rollouts)):
+            seen = _group_fields(index, rollouts, verdicts, self.spec)
+            key = frozenset(seen.items())
+            if key not in made:
+                made[key] = self._of_context(task, seen)
+            prompts.append(made[key])
         return prompts
 
-    def _of_context(
-        self, task: Task, sibling: str | None, said: str | None
-    ) -> TeacherPrompt | None:
-        fields = task_fields(task)
-        if sibling is not None:
-            fields["sibling"] = sibling
-        if said is not None:
-            fields["feedback"] = said
-        if sibling is None and said is None:
+    def _of_context(self, task: Task, seen: Mapping[str, str]) -> TeacherPrompt | None:
+        if not seen:
             return None
-        prompt = self._fitted(task, fields)
+        prompt = self._fitted(task, {**task_fields(task), **seen})
         return prompt if prompt.fits else None
 
     def _fitted(self, task: Task, fields: Mapping[str, Any]) -> TeacherPrompt:
@@ -193,6 +186,36 @@ def privileged_turn(task: Task, spec: PrivilegedSpec) -> str:
     if spec.kind in GROUP_KINDS:
         return ""
     return rendered(spec, task_fields(task), f"task {task.id!r}")
+
+
+def completion_turn(
+    index: int,
+    task: Task,
+    rollouts: Sequence[Rollout],
+    verdicts: Sequence[Verdict],
+    spec: PrivilegedSpec,
+) -> str:
+    """The text that only the teacher of a group's completion `index` reads; "" without any.
+
+    Raises PrivilegedError naming the task when the template cannot be filled.
+    """
+    if spec.kind not in GROUP_KINDS:
+        return privileged_turn(task, spec)
+    seen = _group_fields(index, rollouts, verdicts, spec)
+    if not seen:
+        return ""
+    return rendered(spec, {**task_fields(task), **seen}, f"task {task.id!r}")
+
+
+def _group_fields(
+    index: int, rollouts: Sequence[Rollout], verdicts: Sequence[Verdict], spec: PrivilegedSpec
+) -> dict[str, str]:
+    """What a group says of its completion `index`, for kinds that are made of it."""
+    found = {
+        "sibling": sibling_of(index, rollouts, verdicts),
+        "feedback": feedback(verdicts[index]) if spec.kind == "feedback" else None,
+    }
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def with_turn(messages: Messages, turn: str) -> Messages:

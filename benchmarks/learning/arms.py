@@ -22,8 +22,6 @@ class Arm:
     control: Control | None = None
     groups: float = 1.0
     steps: float = 1.0
-    tuned_as: str | None = None
-    """Takes the learning rate of another arm: a control differs from its arm in one thing."""
 
 
 RLSD: dict[str, Any] = {"kind": "rlsd"}
@@ -41,41 +39,39 @@ ARMS: dict[str, Arm] = {
     "sdpo": Arm({"kind": "sdpo", **DISTILLED}, "distils from right siblings", view="sibling"),
     "rlsd": Arm(RLSD, "the paper's Algorithm 1", view="answer"),
     "rlsd_constant": Arm(
-        {**RLSD, "mix": {"start": 0.5, "end": 0.5}}, "the mix does not decay", view="answer"
+        {**RLSD, "mix": {"start": 0.5, "end": 0.5}},
+        "the mix does not decay",
+        view="answer",
     ),
     "rlsd_reversed": Arm({**RLSD, "evidence": "reversed"}, "RLRT's evidence", view="answer"),
     "contrastive": Arm({**RLSD, "evidence": "contrastive"}, "CEPO's evidence", view="answer"),
     "contrastive_marginal": Arm(
-        {**RLSD, "evidence": "contrastive_marginal"}, "RLCSD's evidence", view="answer"
+        {**RLSD, "evidence": "contrastive_marginal"},
+        "RLCSD's evidence",
+        view="answer",
     ),
     "rlsd_shuffled_answers": Arm(
         RLSD,
         "control: the teacher is told another task's answer",
         view="answer",
         control="shuffled_answers",
-        tuned_as="rlsd",
     ),
     "rlsd_random_weights": Arm(
         RLSD,
         "control: the same evidence, dealt to random tokens",
         view="answer",
         control="random_weights",
-        tuned_as="rlsd",
     ),
     "rlsd_normalised": Arm(
         RLSD,
         "control: token weights with mean 1, so that evidence changes no step size",
         view="answer",
         control="normalised_weights",
-        tuned_as="rlsd",
     ),
     "grpo_compute": Arm(
         {"kind": "grpo"},
         "control: GRPO with the compute that the teacher costs, spent on tasks",
         groups=1.25,
-        tuned_as="grpo",
     ),
-    "grpo_twice": Arm(
-        {"kind": "grpo"}, "control: GRPO for twice the steps", steps=2.0, tuned_as="grpo"
-    ),
+    "grpo_twice": Arm({"kind": "grpo"}, "control: GRPO for twice the steps", steps=2.0),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,9 +23,21 @@ from services.config import JobSpec
 from services.pipeline import Sampled, train
 from trainer.records import Privileged, Task
 
-SIBLING_TEMPLATE = "hint {{ sibling }}"
+ANSWER_OF_SIBLING = "hint {{ sibling.split('answer')[-1].strip() }}"
+SIBLING_TEMPLATES: dict[Family, str] = {
+    "chain": ANSWER_OF_SIBLING,
+    "parity": ANSWER_OF_SIBLING,
+    "search": "{% set words = sibling.split() %}hint {{ words[-6] }} {{ words[-5] }} "
+    "{{ words[-10] }} {{ words[-9] }}",
+}
+"""A right sibling as the hint it would be: the policy can read nothing else."""
+LONGEST: dict[Family, int] = {"chain": 24, "search": 15, "parity": 38}
+"""Most tokens of a completion; right ones have 20, 12 and 33 with the end token, and one more
+where they refer to the hint."""
+DEMONSTRATED: dict[Family, int] = {"chain": 8000, "search": 1500, "parity": 8000}
+"""Puzzles of the warm start: there are not many more than 4,000 searches."""
 TEST_SAMPLES = 8
-VALIDATION, TEST = 192, 192
+VALIDATION, TEST = 192, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +61,9 @@ class Budget:
     """What all arms have in common."""
 
     train: int = 2000
-    start_accuracy: float = 0.3
-    groups: int = 8
+    start_accuracy: float = 0.2
+    start_hinted: float = 0.6
+    groups: int = 4
     group_size: int = 8
     evaluate_every: int = 10
 
@@ -122,7 +136,7 @@ class Recorder:
 
     def _credit_auc(self) -> float | None:
         streams, groups = self._tiers.streams, self._tiers.groups
-        if streams is None or streams.credit is None:
+        if streams is None or streams.credit is None or bool((streams.weights == 1).all()):
             return None
         lengths = [len(r.completion_ids) for group in groups for r in group.rollouts]
         return error_auc(groups, self._tiers.puzzles_of(groups), streams.weights, lengths)
@@ -137,33 +151,46 @@ class Puzzles:
     test: list[Puzzle]
 
 
-def puzzles_of(family: Family, count: int) -> Puzzles:
+def puzzles_of(family: Family, budget: Budget) -> Puzzles:
     """The same for every arm and seed."""
     test = generate(family, TEST, 1, set())
     validation = generate(family, VALIDATION, 2, {p.prompt for p in test})
-    train_on = generate(family, count, 3, {p.prompt for p in (*test, *validation)})
+    train_on = generate(family, budget.train, 3, {p.prompt for p in (*test, *validation)})
     return Puzzles(train_on, validation, test)
 
 
-def start_of(run: Run, budget: Budget, cache: Path) -> Path:
-    """The policy that every arm of this family and seed starts from, made once."""
-    folder = cache / f"{run.family}-{run.seed}"
-    done = folder / "warm"
+def start_of(family: Family, budget: Budget, cache: Path) -> tuple[Path, dict[str, Any]]:
+    """The policy that every run of a family starts from, made once, and what it had reached.
+
+    One for all seeds, as one base model is in practice: a seed draws everything after it.
+    """
+    folder = cache / family
+    done = folder / "warm.json"
     if not done.is_file():
-        puzzles = puzzles_of(run.family, budget.train)
-        accuracy = budget.start_accuracy
-        _, steps = warm_start(
-            folder, puzzles.train, puzzles.validation, accuracy=accuracy, seed=run.seed
+        puzzles = puzzles_of(family, budget)
+        others = {p.prompt for p in (*puzzles.train, *puzzles.validation, *puzzles.test)}
+        reached = warm_start(
+            folder,
+            generate(family, DEMONSTRATED[family], 4, others),
+            puzzles.validation,
+            accuracy=budget.start_accuracy,
+            hinted=budget.start_hinted,
+            seed=0,
         )
-        done.write_text(f"{steps}\n")
-    return folder
+        done.write_text(json.dumps(asdict(reached)))
+    return folder, json.loads(done.read_text())
 
 
-def perform(run: Run, budget: Budget, cache: Path) -> dict[str, Any]:
-    """Train and measure one run; its result as one JSON-ready mapping."""
+def perform(
+    run: Run, budget: Budget, cache: Path, *, validated_only: bool = False
+) -> dict[str, Any]:
+    """Train and measure one run; its result as one JSON-ready mapping.
+
+    With `validated_only` the test puzzles are not looked at, and `final` and `chosen` are None.
+    """
     started = time.monotonic()
-    puzzles = puzzles_of(run.family, budget.train)
-    start = start_of(run, budget, cache)
+    puzzles = puzzles_of(run.family, budget)
+    start, reached = start_of(run.family, budget, cache)
     arm = ARMS[run.arm]
     tasks = [task(puzzle, n) for n, puzzle in enumerate(puzzles.train)]
     if arm.control == "shuffled_answers":
@@ -175,16 +202,21 @@ def perform(run: Run, budget: Budget, cache: Path) -> dict[str, Any]:
     recorder.measure(0, {})
     if arm.algorithm is not None:
         asyncio.run(train(job, tiers, tasks, [], recorder))
-    final = tested(tiers, tiers.weights(), puzzles.test, run.seed)
     accuracy, step, weights = recorder.best
+    final = chosen = None
+    if not validated_only:
+        final = tested(tiers, tiers.weights(), puzzles.test, run.seed)
+        is_last = step == recorder.rows[-1]["step"]
+        chosen = final if is_last else tested(tiers, weights, puzzles.test, run.seed)
     return {
         **asdict(run),
         "key": run.key,
         "curve": recorder.rows,
         "final": final,
-        "chosen": tested(tiers, weights, puzzles.test, run.seed),
+        "chosen": chosen,
         "chosen_step": step,
         "validation": accuracy,
+        "start": reached,
         "seconds": time.monotonic() - started,
     }
 
@@ -202,7 +234,6 @@ def shuffled_answers(tasks: Sequence[Task], seed: int) -> list[Task]:
 def job_of(run: Run, budget: Budget, model: Path) -> JobSpec:
     """The run as a training job, checked like any user's."""
     arm = ARMS[run.arm]
-    longest = {"chain": 36, "search": 24, "parity": 44}[run.family]
     job: dict[str, Any] = {
         "name": f"{run.family}-{run.arm}-{run.seed}",
         "seed": run.seed,
@@ -213,12 +244,12 @@ def job_of(run: Run, budget: Budget, model: Path) -> JobSpec:
         "sampling": {
             "group_size": budget.group_size,
             "groups_per_step": round(budget.groups * arm.groups),
-            "max_tokens": longest,
+            "max_tokens": LONGEST[run.family],
         },
         "optimizer": {"learning_rate": run.learning_rate, "microbatch_tokens": 8192},
     }
     if arm.view is not None:
-        template = HINT_TEMPLATE if arm.view == "answer" else SIBLING_TEMPLATE
+        template = HINT_TEMPLATE if arm.view == "answer" else SIBLING_TEMPLATES[run.family]
         job["privileged"] = {"kind": arm.view, "template": template}
     return JobSpec.model_validate(job)
 

@@ -1,4 +1,4 @@
-"""From raw results to one table a family, figures, and the verdict on each claim."""
+"""From raw results to what is reported of a family: measures, intervals over seeds, tables."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+    def __format__(self, spec: str) -> str:
+        """With `+`, as a difference."""
+        return f"{self.mean:{spec}.1f} [{self.low:{spec}.1f}, {self.high:{spec}.1f}]"
 
 
 def read(path: Path) -> list[Row]:
@@ -73,17 +77,28 @@ def steps_to(row: Row, accuracy: float) -> int | None:
     return next((p["step"] for p in row["curve"] if p["accuracy"] >= accuracy), None)
 
 
-MEASURES: dict[str, Callable[[Row], float | None]] = {
-    "chosen pass@1": lambda row: 100 * row["chosen"]["pass@1"],
-    "final pass@1": lambda row: 100 * row["final"]["pass@1"],
+def accuracy_at(row: Row, share: float) -> float:
+    """Validation accuracy (percent) after this share of the run's steps."""
+    last = row["curve"][-1]["step"]
+    steps = [point["step"] for point in row["curve"]]
+    return float(np.interp(share * last, steps, [100 * p["accuracy"] for p in row["curve"]]))
+
+
+Measure = Callable[[Row], float | None]
+
+MEASURES: dict[str, Measure] = {
+    "chosen": lambda row: 100 * row["chosen"]["pass@1"],
+    "final": lambda row: 100 * row["final"]["pass@1"],
     "pass@8": lambda row: 100 * row["final"]["pass@8"],
     "curve": curve_area,
     "entropy": lambda row: row["curve"][-1]["entropy"],
     "length": lambda row: row["curve"][-1]["length"],
-    "refers %": lambda row: 100 * row["final"]["refers"],
-    "unworked %": lambda row: 100 * row["final"]["unworked"],
-    "unfaithful %": lambda row: 100 * row["final"]["unfaithful"],
-    "credit AUC": lambda row: _mean(p["error_auc"] for p in row["curve"]),
+    "refers": lambda row: 100 * row["final"]["refers"],
+    "unworked": lambda row: 100 * row["final"]["unworked"],
+    "unfaithful": lambda row: 100 * row["final"]["unfaithful"],
+    "credit": lambda row: _mean(p["error_auc"] for p in row["curve"]),
+    "weight": lambda row: _mean(p["weight_mean"] for p in row["curve"]),
+    "seconds": lambda row: row["seconds"],
 }
 
 
@@ -105,44 +120,40 @@ def paired(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The Markdown table of one family: every arm, its paired difference to GRPO, and diagnostics."""
+    """Two Markdown tables of one family: how well every arm learned, and what else it did."""
     arms = by_seed(rows)
-    head = ["arm", "rate", "pass@1, chosen on validation", "against GRPO", "pass@1 at the end",
-            "pass@8", "mean of curve", "steps to GRPO's end", "entropy", "length",
-            "refers / unworked / unfaithful, %", "credit AUC", "seeds"]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    learned = ["arm", "learning rate", "pass@1, chosen on validation", "against GRPO",
+               "pass@1 at the end", "against GRPO", "mean of curve", "against GRPO",
+               "steps to GRPO's end", "seeds"]  # fmt: skip
+    did = ["arm", "pass@8", "entropy", "length", "refers %", "unworked %", "unfaithful %",
+           "credit AUC", "mean weight"]  # fmt: skip
+    first = [_line(learned), "|" + "---|" * len(learned)]
+    second = [_line(did), "|" + "---|" * len(did)]
     for name in ARMS:
         seeds = arms.get(name)
         if not seeds:
             continue
-        values = {
-            measure: [v for row in seeds.values() if (v := function(row)) is not None]
-            for measure, function in MEASURES.items()
-        }
+        cells = [name, "" if name == "base" else f"{next(iter(seeds.values()))['learning_rate']:g}"]
+        for measure in ("chosen", "final", "curve"):
+            cells.append(str(_over_seeds(seeds, measure)))
+            plain = name in ("grpo", "base")
+            other = None if plain else paired(seeds, arms.get("grpo", {}), MEASURES[measure])
+            cells.append("" if other is None else f"{other:+}")
+        first.append(_line([*cells, _steps_cell(seeds, arms.get("grpo", {})), str(len(seeds))]))
+        shown = [("pass@8", 1), ("entropy", 2), ("length", 1), ("refers", 1), ("unworked", 1),
+                 ("unfaithful", 1), ("credit", 2), ("weight", 2)]  # fmt: skip
+        found = [(_over_seeds(seeds, measure), digits) for measure, digits in shown]
+        second.append(_line([name, *("" if v is None else f"{v.mean:.{n}f}" for v, n in found)]))
+    return "\n".join([*first, "", *second])
 
-        def mean(measure: str, digits: int = 1, values: Any = values) -> str:
-            return f"{np.mean(values[measure]):.{digits}f}" if values[measure] else ""
 
-        against = ""
-        if name not in ("grpo", "base") and "grpo" in arms:
-            against = str(paired(seeds, arms["grpo"], MEASURES["chosen pass@1"]) or "")
-        cells = [
-            name,
-            f"{next(iter(seeds.values()))['learning_rate']:g}" if name != "base" else "",
-            str(interval(values["chosen pass@1"])),
-            against,
-            mean("final pass@1"),
-            mean("pass@8"),
-            mean("curve"),
-            _steps_cell(seeds, arms.get("grpo", {})),
-            mean("entropy", 2),
-            mean("length"),
-            " / ".join(mean(f"{leak} %") for leak in ("refers", "unworked", "unfaithful")),
-            mean("credit AUC", 2),
-            str(len(seeds)),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _over_seeds(seeds: Mapping[int, Row], measure: str) -> Interval | None:
+    values = [v for row in seeds.values() if (v := MEASURES[measure](row)) is not None]
+    return interval(values) if values else None
 
 
 def _steps_cell(seeds: Mapping[int, Row], grpo: Mapping[int, Row]) -> str:
@@ -157,37 +168,3 @@ def _steps_cell(seeds: Mapping[int, Row], grpo: Mapping[int, Row]) -> str:
         return "never"
     missing = len(found) - len(reached)
     return f"{int(np.median(reached))}" + (f" ({missing} never)" if missing else "")
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Validation curves of one family, mean over seeds with the range between seeds, as PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    arms = by_seed(rows)
-    names = [name for name in ARMS if name in arms and name not in ("base", "grpo_twice")]
-    figure, axes = plt.subplots(3, 5, figsize=(16, 8), sharex=True, sharey=True)
-    flat = list(axes.flat)
-    for axis, name in zip(flat, names, strict=False):
-        for shown, colour in (("grpo", "0.6"), (name, "C0")):
-            steps, low, middle, high = _band(list(arms.get(shown, {}).values()))
-            axis.plot(steps, middle, color=colour, label=shown)
-            axis.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
-        axis.set_title(name, fontsize=10)
-    for axis in flat[len(names) :]:
-        axis.set_visible(False)
-    figure.supxlabel("step")
-    figure.supylabel("validation accuracy, % (grey: GRPO; band: range over seeds)")
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
-
-
-def _band(rows: Sequence[Row]) -> tuple[list[int], Any, Any, Any]:
-    if not rows:
-        return [], [], [], []
-    steps = [point["step"] for point in rows[0]["curve"]]
-    curves = 100 * np.asarray([[point["accuracy"] for point in row["curve"]] for row in rows])
-    return steps, curves.min(0), curves.mean(0), curves.max(0)

@@ -24,7 +24,6 @@ from benchmarks.learning.puzzles import Puzzle, judge
 from benchmarks.learning.sampling import sample
 from services.config import JobSpec
 from services.pipeline import Judged, Rolled
-from services.preparation import room
 from services.teacher import Teacher, TeacherOptions
 from trainer.algorithm_spec import Ema
 from trainer.batch import learnable
@@ -61,7 +60,11 @@ class LocalTiers:
             max_tokens=job.sampling.max_tokens,
         )
         self._engine: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        self._teacher = Teacher(teacher_options(job, folder)) if job.has_teacher else None
+        self._teacher = (
+            Teacher(TeacherOptions.of(job, model_path=folder, policy_path=folder))
+            if job.has_teacher
+            else None
+        )
         lesson = getattr(job.algorithm, "teacher", None)
         self._average = WeightAverage(lesson.ema) if isinstance(lesson, Ema) else None
         self._generator = torch.Generator().manual_seed(job.seed)
@@ -178,19 +181,3 @@ class LocalTiers:
         with torch.no_grad():
             for name, parameter in self._engine.named_parameters():
                 parameter.copy_(torch.from_numpy(weights[name]))
-
-
-def teacher_options(job: JobSpec, folder: Path) -> TeacherOptions:
-    """How the teacher of a job is built, as the Ray tier builds it."""
-    return TeacherOptions(
-        model_path=str(folder),
-        policy_path=str(folder),
-        dtype="float32",
-        temperature=job.sampling.temperature,
-        microbatch_tokens=job.optimizer.microbatch_tokens,
-        algorithm=job.algorithm,
-        max_tokens=job.sampling.max_tokens,
-        privileged=job.privileged,
-        room=room(job),
-        shorten=False,
-    )

@@ -15,6 +15,7 @@ import uvicorn
 
 from services.api.app import create_app
 from services.api.binding import check_identities, check_transport
+from services.api.middleware import log_with_request_ids
 from services.errors import StropError
 from services.key_store import KeyStore
 from services.settings import Settings, load_settings
@@ -52,6 +53,7 @@ def main() -> int:
     parser.add_argument("--fd", type=int, help="file descriptor of a listening socket")
     fd = parser.parse_args().fd
     listener = None if fd is None else socket.socket(fileno=fd)
+    log_with_request_ids()
     try:
         asyncio.run(_serve(load_settings(), listener))
     except StropError as error:

@@ -31,13 +31,14 @@ from services.api.audited import Audited
 from services.api.auth import StoreParam, allowed, authenticated
 from services.api.bodies import Bodies
 from services.api.dry_runs import DryRuns
-from services.api.errors import ProblemBody
 from services.api.gate import Gate
 from services.api.judging import Judging
 from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
+from services.api.openapi import DESCRIPTION, document, operation_id
 from services.audit import AuditLog
 from services.config import JobSpec
+from services.event_feed import EventFeed
 from services.files import FileStore
 from services.idempotency import IdempotencyKeys
 from services.key_store import KeyStore
@@ -51,8 +52,6 @@ from services.tenant_limits import LimitStore
 from services.verdict_counts import VerifierMetrics
 
 API_VERSION = "1"
-
-_PROBLEM: dict[str, Any] = {"model": ProblemBody, "content": {"application/problem+json": {}}}
 
 
 def create_app(settings: Settings | None = None, store: Store | None = None) -> FastAPI:
@@ -76,6 +75,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.files = FileStore(app.state.store.link, settings.files_folder)
         await app.state.files.sweep()
         app.state.idempotency = IdempotencyKeys(app.state.store.link)
+        app.state.feed = EventFeed(app.state.store)
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         app.state.dry_runs = DryRuns()
         app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
@@ -83,6 +83,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         await app.state.model_servers.close()
         await app.state.dry_runs.close()
         await app.state.judging.close()
+        await app.state.feed.close()
         if app.state.openid is not None:
             await app.state.openid.close()
         if store is None:
@@ -90,7 +91,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
 
     app = FastAPI(
         title="Strop",
-        description="Self-hosted post-training of reasoning models with RLSD.",
+        description=DESCRIPTION,
         version=API_VERSION,
         lifespan=lifespan,
         # The schema is served below, behind the key; the bundled pages would load foreign scripts.
@@ -98,9 +99,8 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the caller's Host header
-        responses=dict.fromkeys(
-            (400, 401, 403, 404, 408, 409, 412, 413, 415, 421, 422, 429, 503, 507), _PROBLEM
-        ),
+        generate_unique_id_function=operation_id,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     errors.install(app)
     app.add_middleware(Audited)
@@ -142,10 +142,12 @@ def _health() -> APIRouter:
 
     @router.get("/healthz", summary="Is the process alive?")
     async def healthz() -> dict[str, str]:
+        """Asks nothing but the process itself."""
         return {"status": "ok"}
 
     @router.get("/readyz", summary="Can it serve requests?")
     async def readyz(store: StoreParam) -> dict[str, str]:
+        """Asks whether the store answers."""
         await store.ping()
         return {"status": "ready"}
 
@@ -163,6 +165,7 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
         dependencies=[Depends(allowed("metrics:read"))],
     )
     async def metrics(store: StoreParam) -> Response:
+        """Counts and times of requests, jobs, verdicts and models, of every tenant."""
         text = exposition(
             http_metrics,
             await JobMetrics.read(store),
@@ -173,10 +176,11 @@ def _service(app: FastAPI, http_metrics: HttpMetrics) -> APIRouter:
 
     @router.get("/v1/config/schema", summary="JSON Schema of a job spec")
     async def schema() -> dict[str, Any]:
+        """What `method.strop` of a job may hold, with every default."""
         return JobSpec.model_json_schema()
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(app.openapi())
+        return JSONResponse(document(app))
 
     return router

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from services import errors
 from services.errors import InvalidRequest, Problem, StropError
@@ -117,7 +118,7 @@ def strop_error_response(request: Request, error: StropError) -> JSONResponse:
     status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
     if status == 500:
         _log.error("request failed", exc_info=error)
-        return _unforeseen(request)
+        return unforeseen_response(request)
     problems = error.problems if isinstance(error, InvalidRequest) else ()
     return problem_response(
         request,
@@ -150,10 +151,25 @@ def _headers(status: int, retry_after: float | None) -> dict[str, str]:
     return headers
 
 
-def _unforeseen(request: Request) -> JSONResponse:
+def unforeseen_response(request: Request) -> JSONResponse:
+    """The response to what nobody foresaw; it shows nothing of it."""
     return problem_response(
         request, 500, "internal_error", "the service failed on this request; its log says why"
     )
+
+
+def _framework_headers(
+    app: FastAPI, request: Request, error: HTTPException
+) -> dict[str, str] | None:
+    if error.status_code != 405:
+        return dict(error.headers) if error.headers else None
+    # The framework names the methods of one route; several may share a path.
+    methods: set[str] = set()
+    for route in app.routes:
+        match, _ = route.matches(request.scope)
+        if match != Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return {"Allow": ", ".join(sorted(methods))}
 
 
 def install(app: FastAPI) -> None:
@@ -181,9 +197,5 @@ def install(app: FastAPI) -> None:
             error.status_code,
             code,
             f"{request.method} {request.url.path}: {error.detail}",
-            headers=dict(error.headers) if error.headers else None,
+            headers=_framework_headers(app, request, error),
         )
-
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        return _unforeseen(request)

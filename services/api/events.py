@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from typing import Annotated
 
+from fastapi import Depends, Request
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from services.api.models import EventObject
 from services.errors import StropError
+from services.event_feed import EventFeed
 from services.jobs import Event
 
 KEEPALIVE = b": still here\n"
@@ -22,6 +25,14 @@ KEEPALIVE = b": still here\n"
 event without data, once it has seen an `id:`."""
 
 _log = logging.getLogger(__name__)
+
+
+def get_feed(request: Request) -> EventFeed:
+    """The feed of events of this app."""
+    return request.app.state.feed
+
+
+FeedParam = Annotated[EventFeed, Depends(get_feed)]
 
 
 async def server_sent(

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from services.api.auth import StoreParam
-from services.api.events import server_sent
+from services.api.events import FeedParam, server_sent
 from services.api.jobs import Limit, Reader
 from services.api.jobs import router as jobs
 from services.api.models import (
@@ -27,6 +27,7 @@ from services.api.models import (
     paged,
 )
 from services.errors import InvalidRequest, Problem
+from services.event_feed import EventFeed
 from services.jobs import Event
 from services.store import Store
 
@@ -59,6 +60,7 @@ async def list_events(
     request: Request,
     job_id: str,
     store: StoreParam,
+    feed: FeedParam,
     caller: Reader,
     after: EventId = None,
     limit: Limit = 20,
@@ -68,7 +70,7 @@ async def list_events(
     """The events in the order they happened, or a stream that ends when the job does."""
     if _streams(request, stream):
         after = _resumed(after, last_event_id)
-        return await _followed(store, job_id, after, caller.tenant, EventObject.of, _any)
+        return await _followed(store, feed, job_id, after, caller.tenant, EventObject.of, _any)
     events = await store.events(job_id, after, limit + 1, tenant=caller.tenant)
     return paged(map(EventObject.of, events[:limit]), len(events) > limit)
 
@@ -83,6 +85,7 @@ async def list_metrics(
     request: Request,
     job_id: str,
     store: StoreParam,
+    feed: FeedParam,
     caller: Reader,
     after: EventId = None,
     limit: Limit = 20,
@@ -92,7 +95,9 @@ async def list_metrics(
     """The numbers of every step and evaluation, or a stream of them."""
     if _streams(request, stream):
         after = _resumed(after, last_event_id)
-        return await _followed(store, job_id, after, caller.tenant, MetricsObject.of, _measured)
+        return await _followed(
+            store, feed, job_id, after, caller.tenant, MetricsObject.of, _measured
+        )
     found: list[Event] = []
     async for event in _stored(store, job_id, after, caller.tenant):
         if _measured(event):
@@ -108,15 +113,19 @@ async def list_metrics(
 async def read_logs(
     job_id: str,
     store: StoreParam,
+    feed: FeedParam,
     caller: Reader,
     after: EventId = None,
     follow: Annotated[bool, Query(description="Go on until the job ends.")] = False,
 ) -> Response:
     """A line for each event: when, how serious, what happened."""
-    await store.get_job(job_id, caller.tenant)  # a 404 must come before the stream begins
+    # A 404 or 429 must come before the stream begins.
+    await store.get_job(job_id, caller.tenant)
+    if follow:
+        feed.check_room()
     tenant = caller.tenant
     events = (
-        store.follow(job_id, after, tenant=tenant)
+        feed.follow(job_id, after, tenant=tenant)
         if follow
         else _stored(store, job_id, after, tenant)
     )
@@ -143,14 +152,17 @@ async def list_checkpoints(
 
 async def _followed(
     store: Store,
+    feed: EventFeed,
     job_id: str,
     after: int | None,
     tenant: str,
     shown: Callable[[Event], EventObject | MetricsObject],
     wanted: Callable[[Event], bool],
 ) -> Response:
-    await store.get_job(job_id, tenant)  # a 404 must come before the stream begins
-    events = store.follow(job_id, after, tenant=tenant)
+    # A 404 or 429 must come before the stream begins.
+    await store.get_job(job_id, tenant)
+    feed.check_room()
+    events = feed.follow(job_id, after, tenant=tenant)
     return StreamingResponse(
         server_sent(_only(events, wanted), shown, keepalive_seconds=KEEPALIVE_SECONDS),
         media_type="text/event-stream",

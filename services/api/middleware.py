@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
+from contextvars import ContextVar
 
+from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.errors import unforeseen_response
 from services.metrics import HttpMetrics
 
+_log = logging.getLogger(__name__)
+_current: ContextVar[str] = ContextVar("request_id", default="-")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 class Identified:
     """Gives every request an id, the caller's own `X-Request-Id` if it fits, and answers with it.
 
-    It is in `request.state.request_id`, in the log and in the audit log.
+    It is in `request.state.request_id`, in the log and in the audit log. What nobody foresaw is
+    logged under it, and answered with a plain 500.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,13 +37,40 @@ class Identified:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
+        _current.set(request_id)
+        started = False
 
         async def identified(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
-        await self._app(scope, receive, identified)
+        try:
+            await self._app(scope, receive, identified)
+        except Exception:
+            if started:  # the status is sent: all that is left is to break off
+                raise
+            _log.exception("request failed")
+            await unforeseen_response(Request(scope))(scope, receive, identified)
+
+
+class RequestIds(logging.Filter):
+    """Gives every record of the log the id of the request that it was written for."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Every record passes."""
+        record.request_id = _current.get()
+        return True
+
+
+def log_with_request_ids() -> None:
+    """Write this process's log to stderr, with the id of the request on every line."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RequestIds())
+    form = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler])
 
 
 class Measured:
@@ -66,5 +100,5 @@ class Measured:
         try:
             await self._app(scope, receive, observed)
         except Exception:
-            observe(500)  # Starlette answers this one outside of every middleware
+            observe(500)  # it is answered further out
             raise

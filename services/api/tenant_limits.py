@@ -26,7 +26,7 @@ Tenant = Annotated[str, Path(pattern=TENANT, description="Name of a tenant.")]
 class OwnLimits(BaseModel):
     """Limits of one tenant; one that is left out is the operator's for all."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     requests: Rate | None = Field(
         default=None, description="Requests in a moving window, `100/second`."

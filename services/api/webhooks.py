@@ -62,9 +62,9 @@ class UpdateEndpoint(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Name | None = None
-    url: Url | None = None
-    event_types: EventTypes | None = None
+    name: Name | None = Field(default=None, description="A new name.")
+    url: Url | None = Field(default=None, description="A new address.")
+    event_types: EventTypes | None = Field(default=None, description="All it wants to hear of.")
 
 
 class RotateSecret(BaseModel):

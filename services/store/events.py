@@ -1,9 +1,9 @@
-"""The events of jobs: append-only logs, numbered without a gap, that can be followed."""
+"""The events of jobs: append-only logs, numbered without a gap, that can be waited for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from services.jobs import TERMINAL, Event, EventLevel, EventType
@@ -89,30 +89,28 @@ class EventLog(Part):
             await self._status(job_id, tenant)
         return [_event_of(*entry) for entry in entries]
 
-    async def follow(
-        self, job_id: str, after: int | None = None, *, tenant: str | None = None
-    ) -> AsyncIterator[Event]:
-        """Every event from behind `after`, those to come included; ends after the terminal one.
+    async def newest(self, job_id: str) -> int:
+        """Number of the job's newest event, 0 when there is none."""
+        return int(await self._link.ask("XLEN", events_key(job_id)))
 
-        Raises NotFound.
+    async def newer(self, after: Mapping[str, int], seconds: float) -> dict[str, list[Event]]:
+        """The next events of each of these jobs behind the given one, of those that have any.
+
+        Waits for up to `seconds`, which are at most BLOCK_SECONDS, for the first of them.
         """
-        last = after or 0
-        while True:
-            # The status is read first: a job that had ended by then has all its events stored.
-            finished = await self._status(job_id, tenant) in TERMINAL
-            page = await self.events(job_id, last)
-            for event in page:
-                last = event.id
-                yield event
-                if event.terminal:
-                    return
-            if finished and not page:
-                return
-            if not page:
-                block = int(BLOCK_SECONDS * 1000)
-                await self._link.ask(
-                    "XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", events_key(job_id), f"{last}-0"
-                )
+        reply: Mapping[str, Any] | Sequence[Any] | None = await self._link.ask(
+            "XREAD", "COUNT", PAGE, "BLOCK", max(1, int(min(seconds, BLOCK_SECONDS) * 1000)),
+            "STREAMS", *map(events_key, after), *(f"{number}-0" for number in after.values()),
+        )  # fmt: skip
+        job_of = {events_key(job_id): job_id for job_id in after}
+        return {
+            job_of[stream]: [_event_of(*entry) for entry in entries]
+            for stream, entries in _streams(reply)
+        }
+
+    async def has_ended(self, job_id: str, tenant: str | None = None) -> bool:
+        """Whether the job's log is closed. Raises NotFound, also for a job of another tenant."""
+        return await self._status(job_id, tenant) in TERMINAL
 
     async def _status(self, job_id: str, tenant: str | None) -> str:
         status, owner = await self._link.ask("HMGET", job_key(job_id), "status", "tenant")
@@ -130,3 +128,10 @@ def _event_of(event_id: str, fields: Mapping[str, str]) -> Event:
         message=fields["message"],
         data=json.loads(fields["data"]),
     )
+
+
+def _streams(
+    reply: Mapping[str, Any] | Sequence[Any] | None,
+) -> list[tuple[str, list[tuple[str, dict[str, str]]]]]:
+    """The entries by stream, in either version of the server's protocol."""
+    return list(reply.items() if isinstance(reply, Mapping) else reply or ())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpx
 
 from services.callers import Scope
+from services.event_feed import EventFeed
+from services.jobs import Event
 from services.key_store import KeyStore
 from services.store import Store
 
@@ -27,3 +30,13 @@ class Api:
     def client(self, *, key: str | None = None) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60)
+
+
+async def follow(store: Store, job_id: str) -> AsyncIterator[Event]:
+    """Every event of a job, until its last."""
+    feed = EventFeed(store)
+    try:
+        async for event in feed.follow(job_id):
+            yield event
+    finally:
+        await feed.close()

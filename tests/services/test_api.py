@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
+import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openai.types.fine_tuning import FineTuningJobEvent
+from starlette.responses import StreamingResponse
 
 from services.api.events import KEEPALIVE, server_sent
 from services.config import JobSpec
@@ -332,6 +336,30 @@ async def test_a_stream_gives_every_event_ends_with_the_job_and_resumes(
             f"{JOBS}/{job_id}/events?stream=true", headers={"Last-Event-ID": "x"}
         )
         assert_problem(response, 422, "invalid_request", "Last-Event-ID")
+
+
+async def test_openais_client_does_not_stumble_over_an_idle_stream() -> None:
+    async def slow() -> AsyncIterator[Event]:
+        for number in (1, 2):
+            yield Event(number, 0.0, "info", "message", "hello", {})
+            await asyncio.sleep(0.05)  # some comments follow each event
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        stream = server_sent(slow(), keepalive_seconds=0.01)
+        response = StreamingResponse(stream, media_type="text/event-stream")
+        await response(scope, receive, send)
+
+    transport = httpx2.ASGITransport(app=app)
+    async with openai.AsyncOpenAI(
+        base_url="http://strop/v1", api_key="x", http_client=httpx2.AsyncClient(transport=transport)
+    ) as client:
+        events = await client.get(
+            "/events",
+            cast_to=FineTuningJobEvent,
+            stream=True,
+            stream_cls=openai.AsyncStream[FineTuningJobEvent],
+        )
+        assert [event.id async for event in events] == ["1", "2"]
 
 
 async def test_an_idle_stream_is_kept_open_by_comments() -> None:

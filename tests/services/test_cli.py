@@ -101,6 +101,38 @@ async def test_a_job_is_submitted_listed_shown_and_cancelled(
     assert json.loads(lines[-1])["data"]["status"] == "cancelled"
 
 
+async def test_a_job_is_steered_from_the_command_line(
+    strop: Strop, job_file: Path, api: Api
+) -> None:
+    submitted = await strop(
+        "submit", str(job_file), "--upload", "--priority", "3", "--max-runtime", "2h",
+        "-m", "team=a", "--json",
+    )  # fmt: skip
+    job = json.loads(submitted.stdout)
+    job_id = job["id"]
+    assert job["training_file"].startswith("file-")
+    assert (job["priority"], job["max_runtime"], job["metadata"]) == (3, 7200.0, {"team": "a"})
+    assert "is paused" in (await strop("jobs", "pause", job_id)).stdout
+    assert "is queued" in (await strop("jobs", "resume", job_id)).stdout
+    changed = await strop("jobs", "set", job_id, "--priority", "7", "--json")
+    assert json.loads(changed.stdout)["priority"] == 7
+    claimed = await api.store.claim("w1")
+    assert claimed is not None
+    await api.store.append_event(
+        job_id, message="s", type="metrics", data={"kind": "step", "step": 1, "reward_mean": 0.5}
+    )
+    saved = await api.store.add_checkpoint(job_id, claimed.token, 1, "/x/step-1", {})
+    assert saved.id in (await strop("jobs", "checkpoints", job_id)).stdout
+    metrics = json.loads((await strop("jobs", "metrics", job_id)).stdout)
+    assert (metrics["step"], metrics["metrics"]) == (1, {"reward_mean": 0.5})
+    await api.store.transition(job_id, "cancelled", token=claimed.token)
+    again = await strop("jobs", "retry", job_id, "--checkpoint", saved.id, "--json")
+    assert json.loads(again.stdout)["retry_of"] == job_id
+    listed = (await strop("jobs", "-m", "team=a", "--json")).stdout.splitlines()
+    assert len(listed) == 2
+    assert "nothing to change" in (await strop("jobs", "set", job_id, status=2)).stderr
+
+
 @pytest.mark.parametrize(("outcome", "status"), [("succeeded", 0), ("failed", 1)])
 async def test_following_ends_with_the_job_and_its_outcome_is_the_exit_status(
     strop: Strop, job_file: Path, api: Api, outcome: Any, status: int

@@ -21,6 +21,7 @@ from services.jobs import Job
 from services.queue_order import Cluster
 from services.store import Store
 from tests.services.dispatching_process import roomy
+from tests.services.running import follow
 
 SPEC = {"name": "job"}
 
@@ -42,7 +43,7 @@ async def dispatching(
 
 async def ended(store: Store, job_id: str) -> Job:
     async with asyncio.timeout(30):
-        async for _ in store.follow(job_id):
+        async for _ in follow(store, job_id):
             pass
     return await store.get_job(job_id)
 
@@ -175,7 +176,7 @@ async def test_a_launch_that_heeds_nothing_or_says_nothing_is_ended(
 
     job = await store.create_job(SPEC)
     async with dispatching(store, launch, patience=patience):
-        async for event in store.follow(job.id):
+        async for event in follow(store, job.id):
             if event.data.get("status") == "running":
                 break
         if cancel:
@@ -271,7 +272,7 @@ async def test_a_job_waits_while_the_cluster_does_not_answer_and_starts_when_it_
 
     job = await store.create_job(SPEC)
     async with dispatching(store, launch, look):
-        async for event in store.follow(job.id):
+        async for event in follow(store, job.id):
             if event.data["kind"] == "waiting":
                 break
         waits = await store.get_job(job.id)

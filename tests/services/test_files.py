@@ -28,7 +28,7 @@ from services.settings import Settings
 from services.store import Store
 from tests.services.conftest import task
 from tests.services.running import Api
-from tests.services.test_api import JOBS, assert_problem, body
+from tests.services.test_api import JOBS, assert_problem
 
 FILES = "/v1/files"
 LINES = "\n".join(json.dumps(task(name)) for name in ("a", "b")).encode()
@@ -55,7 +55,8 @@ def home(api: Api, api_home: Path) -> Path:
 @asynccontextmanager
 async def local_app(store: Store, home: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app in this process."""
-    app = create_app(Settings(home=home, redis_url=SecretStr("redis://"), **settings), store)
+    own = {"home": home, "redis_url": SecretStr("redis://"), "data_roots": ("/",), **settings}
+    app = create_app(Settings(**own), store)
     key = await KeyStore(store.link).create(
         "test", scopes=["files:read", "files:write", "jobs:read", "jobs:write"]
     )
@@ -275,7 +276,7 @@ async def test_a_slow_upload_is_408_and_leaves_nothing(store: Store, tmp_path: P
 
 async def test_an_upload_that_breaks_off_leaves_nothing(api: Api, home: Path, store: Store) -> None:
     head = (
-        f"POST {FILES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n"
+        f"POST {FILES} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {api.key}\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000\r\n\r\n"
     )
     port = httpx.URL(api.url).port
@@ -367,8 +368,12 @@ async def test_a_file_that_an_unfinished_job_reads_is_not_deleted(
 ) -> None:
     async with local_app(store, tmp_path) as client:
         file = (await upload(client)).json()["id"]
-        path = await FileStore(store.link, tmp_path / "files").path(file, "default")
-        job = (await client.post(JOBS, json=body(path))).raise_for_status().json()["id"]
+        form = {
+            "model": "org/name",
+            "training_file": file,
+            "method": {"type": "strop", "strop": {}},
+        }
+        job = (await client.post(JOBS, json=form)).raise_for_status().json()["id"]
         response = await client.delete(f"{FILES}/{file}")
         assert_problem(response, 409, "file_in_use", None)
         assert job in response.json()["detail"]

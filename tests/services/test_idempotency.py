@@ -182,7 +182,7 @@ async def test_a_file_that_was_made_before_the_answer_was_kept_is_not_made_again
 async def test_a_job_that_was_made_before_the_answer_was_kept_is_not_made_again(
     store: Store, tmp_path: Path, task_file: Path
 ) -> None:
-    async with local_app(store, tmp_path) as client:
+    async with local_app(store, tmp_path / "home") as client:
         client.headers.update(KEY)
         first = (await client.post(JOBS, json=body(task_file))).raise_for_status().json()
         for record in await store.link.ask("KEYS", "*once:*"):

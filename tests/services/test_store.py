@@ -148,34 +148,6 @@ async def test_an_event_with_nan_is_refused_before_it_is_stored(store: Store) ->
     assert len(await store.events(job.id)) == 1
 
 
-async def test_a_follower_sees_every_event_once_and_ends_with_the_job(store: Store) -> None:
-    job = await store.create_job(SPEC)
-
-    async def follow(after: int | None) -> list[int]:
-        return [event.id async for event in store.follow(job.id, after)]
-
-    early, late = asyncio.create_task(follow(None)), asyncio.create_task(follow(3))
-    await store.claim("w1")
-    for n in range(250):
-        await store.append_event(job.id, message=str(n))
-    await store.transition(job.id, "succeeded")
-    assert await asyncio.wait_for(early, 30) == list(range(1, 254))
-    assert await asyncio.wait_for(late, 30) == list(range(4, 254))
-    assert await asyncio.wait_for(follow(253), 30) == []
-    assert await asyncio.wait_for(follow(9999), 30) == []
-
-
-async def test_a_follower_can_be_cancelled_at_every_moment(store: Store) -> None:
-    job = await store.create_job(SPEC)
-    for turns in range(60):
-        waiting = asyncio.ensure_future(anext(store.follow(job.id, after=1)))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        waiting.cancel()
-        done, _ = await asyncio.wait({waiting}, timeout=3)
-        assert done, f"the cancellation was lost after {turns} turns of the loop"
-
-
 async def test_jobs_are_paged_newest_first(store: Store) -> None:
     ids = [(await store.create_job(SPEC)).id for _ in range(5)][::-1]
     page, more = await store.list_jobs(limit=2)
