@@ -56,7 +56,7 @@ def job(folder: Path, faults: int) -> tuple[dict[str, Any], list[str]]:
         "model": {
             "path": str(make_tiny_model(folder / "model")),
             "dtype": "float32",
-            "max_length": 96,
+            "max_length": 160,
         },
         "tasks": {"train": str(folder / "train.jsonl")},
         "algorithm": {"kind": "rlsd", "teacher": {"synced": 3}},
