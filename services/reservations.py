@@ -25,7 +25,8 @@ def free_leaked() -> int:
     freed = 0
     for packed in accessor.get_placement_group_table():
         group: Any = table.FromString(packed)
-        leaked = group.creator_actor_dead and group.creator_actor_id and not group.is_detached
+        by_actor = not ray.ActorID(group.creator_actor_id).is_nil()
+        leaked = by_actor and group.creator_actor_dead and not group.is_detached
         if leaked and group.creator_job_id.hex() == job and group.state != table.REMOVED:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
             freed += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import ray
@@ -23,7 +24,7 @@ def cluster() -> Iterator[None]:
 def test_what_a_dead_actor_reserved_is_freed_and_nothing_else() -> None:
     ours = placement_group([{"CPU": 1}])
     ray.get(ours.ready(), timeout=60)
-    reserver = ray.remote(OddReserver).options(num_cpus=0).remote()
+    reserver: Any = ray.remote(OddReserver).options(num_cpus=0).remote()
     ray.get(reserver.reserve.remote(), timeout=60)
     assert free_leaked() == 0, "it lives"
     ray.kill(reserver)
