@@ -111,7 +111,9 @@ class CheckpointSpec(Spec):
     """Weights, optimizer, RNG and data cursor on disk."""
 
     every: int = Field(
-        default=0, ge=0, description="Steps between checkpoints; 0 saves only the last."
+        default=10,
+        ge=0,
+        description="Steps between checkpoints, which a crash repeats at most; 0 saves only the last.",
     )
     keep: int = Field(default=2, ge=1, description="Checkpoints kept.")
 

@@ -109,12 +109,18 @@ class JobController:
             await asyncio.sleep(REQUEST_POLL_SECONDS)
 
     async def _requested(self, store: Store) -> Request | None:
-        """What the job is asked to do now; nothing, while the store is away."""
+        """What the job is asked to do now; nothing, while the store is away.
+
+        Raises Fenced when somebody else holds the job: the tiers are needed there.
+        """
         try:
-            return (await store.get_job(self._job_id)).request
+            job = await store.get_job(self._job_id)
         except StoreUnavailable as error:
             log.warning("%s", error)
             return None
+        if job.token != self._token:
+            raise Fenced(f"job {job.id} is held by claim {job.token}, no longer by {self._token}")
+        return job.request
 
     async def _train(
         self, job: JobSpec, journal: StoreJournal, store: Store, source: str | None

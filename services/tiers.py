@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 
 from services.config import JobSpec, ModelTierSpec
 from services.health import Limits
+from services.histograms import flat
+from services.idle import IdleClock
 from services.learner_tier import LearnerTier, TrainerLost
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, side_by_side
@@ -40,6 +43,7 @@ T = TypeVar("T")
 
 # Groups in flight on one engine; what is beyond waits here, not in the engine's memory.
 IN_FLIGHT = 128
+TIER_OF = {"rollout": "rollout", "verify": "verifier", "score": "teacher"}
 CANARY_TOKENS = 32
 
 log = logging.getLogger(__name__)
@@ -99,6 +103,8 @@ class RayTiers:
         )
         self._lesson: Publication | None = None  # what the teachers were sent last
         self._learner = LearnerTier(self._learner_group, tiers.trainer.replicas, care)
+        used = [*TIER_OF.values(), "trainer"]
+        self._idle = IdleClock(t for t in used if t != "teacher" or job.has_teacher)
         tier = job.tiers.verifier
         self._verifiers = SharedVerifiers(
             PoolShape(
@@ -251,7 +257,8 @@ class RayTiers:
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Bring the learner's weights to every engine, and to the teachers those that are theirs.
 
-        Returns the bytes of one copy and the widest canary gap of the engines (nats).
+        Returns the bytes of one copy, the widest canary gap of the engines (nats), and how idle
+        each tier was since the last publication.
         """
         policy, lesson = await self._trainers("publish", version, to_teacher=to_teacher)
         due = [(self._rollout, policy)]
@@ -264,7 +271,8 @@ class RayTiers:
             raise TrainerLost(str(error)) from error
         self._lesson = lesson
         gaps = [proof["canary_gap"] for proof in proofs]
-        return {"weight_bytes": float(policy.manifest.nbytes), "canary_gap": max(gaps)}
+        metrics = {"weight_bytes": float(policy.manifest.nbytes), "canary_gap": max(gaps)}
+        return metrics | flat("idle_share", self._idle.read())
 
     async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
         """Save the learner's state; the model folder inside. Raises NotSaved."""
@@ -274,12 +282,14 @@ class RayTiers:
         return saved
 
     async def _trainers(self, method: str, *args: Any, **options: Any) -> Any:
-        return await self._learner.call(method, self._job.deadlines.phase_s, *args, **options)
+        with self._idle.busy("trainer"):
+            return await self._learner.call(method, self._job.deadlines.phase_s, *args, **options)
 
     async def _within(self, phase: str, work: Awaitable[T], seconds: float | None = None) -> T:
         deadline = seconds or self._job.deadlines.phase_s
         try:
-            return await asyncio.wait_for(work, deadline)
+            with self._idle.busy(TIER_OF[phase]) if phase in TIER_OF else nullcontext():
+                return await asyncio.wait_for(work, deadline)
         except TimeoutError as error:
             raise TierFailed(
                 f"{phase} did not finish within its deadline of {deadline:.0f} s"

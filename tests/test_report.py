@@ -28,7 +28,7 @@ JOB: dict[str, Any] = {
     "started_at": 1000,
     "finished_at": 1423,
     "seed": 0,
-    "method": {"strop": {"name": "quickstart", "algorithm": {"kind": "rlsd"}}},
+    "spec": {"name": "quickstart", "algorithm": {"kind": "rlsd"}},
 }
 
 
