@@ -62,6 +62,10 @@ def _look(address: str | None) -> Cluster:
     import ray
     from ray._private.state import available_resources_per_node
 
+    from services.reservations import free_leaked
+
+    if freed := free_leaked():
+        _log.warning("%d reservation(s) of dead actors were freed", freed)
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
     free: dict[str, dict[str, float]] = available_resources_per_node()
     more = to_come(_groups(), Counter(node["Labels"].get(_GROUP_LABEL, "") for node in nodes))

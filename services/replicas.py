@@ -3,7 +3,8 @@
 Work goes to the least loaded actor that serves. One that dies, fails or stands still is
 replaced, as often as its tier's budget allows, and what it had in hand is done again by
 another. An actor serves once it has proven that it runs the newest weights, its replacement
-too. Knows nothing of what the actors do.
+too. Beside its work each has `start`, `load_weights(manifest, buckets)`, `beat` and `stop`;
+nothing more is known of what the actors do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
@@ -46,15 +47,6 @@ class Beat:
     progress: int
     pid: int
     node: str
-
-
-class Actor(Protocol):
-    """What every actor of such a tier has, beside its work; all are called remotely."""
-
-    def start(self) -> Any: ...
-    def load_weights(self, manifest: Any, buckets: Any) -> Any: ...
-    def beat(self) -> Any: ...
-    def stop(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

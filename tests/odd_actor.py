@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.placement_group import placement_group
 
 from services.replicas import ActorLost, Beat
 from services.weights import Manifest, StaleWeights
@@ -86,3 +87,11 @@ class OddLearner:
         raise ValueError(f"{self._config} is broken")
 
     def close(self) -> None: ...
+
+
+class OddReserver:
+    """Reserves a place, as Ray Train's controller does."""
+
+    def reserve(self) -> None:
+        self._group = placement_group([{"CPU": 1}])
+        ray.get(self._group.ready(), timeout=60)

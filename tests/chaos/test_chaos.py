@@ -52,18 +52,18 @@ def job(folder: Path, faults: int) -> tuple[dict[str, Any], list[str]]:
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     spec = {
         "name": "chaos",
-        "steps": 4 * faults + 2,
+        "steps": 30 * faults,
         "model": {
             "path": str(make_tiny_model(folder / "model")),
             "dtype": "float32",
-            "max_length": 96,
+            "max_length": 160,
         },
         "tasks": {"train": str(folder / "train.jsonl")},
         "algorithm": {"kind": "rlsd", "teacher": {"synced": 3}},
         "privileged": {"kind": "answer"},
-        "sampling": {"group_size": 2, "groups_per_step": 2, "max_tokens": 8},
-        "checkpoint": {"every": 2, "keep": 2},
-        "engine": {"kv_cache_gib": 0.05, "max_sequences": 8},
+        "sampling": {"group_size": 4, "groups_per_step": 4, "max_tokens": 40},
+        "checkpoint": {"every": 5, "keep": 2},
+        "engine": {"kv_cache_gib": 0.05, "max_sequences": 16},
         "tiers": {tier: {"cpus": 0.5} for tier in ("rollout", "verifier", "teacher", "trainer")},
     }
     return spec, [row["id"] for row in rows]
