@@ -205,11 +205,15 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        (asker,) = (
+        ends = (self.client_address[1], self.server.server_port)
+        # Another connection may have the same port of ours, at another server.
+        (asker,) = {
             connection.pid
             for connection in psutil.net_connections("tcp")
-            if connection.laddr and connection.laddr.port == self.client_address[1]
-        )
+            if connection.laddr
+            and connection.raddr
+            and (connection.laddr.port, connection.raddr.port) == ends
+        }
         assert asker is not None
         self.server.pools.append(psutil.Process(asker).ppid())
         body = b'{"score": 1}'
