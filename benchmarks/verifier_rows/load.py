@@ -60,6 +60,10 @@ def _cases(database: Path) -> Iterator[Case]:
     return mixed_cases(*([sql_mutants.labelled(database)] if database.exists() else []))
 
 
+def _folders(database: Path) -> list[str]:
+    return [str(database.parent)] if database.exists() else []
+
+
 def latency(workers: int, groups: int, clients: int, database: Path) -> Latency:
     """Groups of mixed verdicts from so many clients, each of which waits for its answer."""
     with _cluster(workers):
@@ -68,7 +72,7 @@ def latency(workers: int, groups: int, clients: int, database: Path) -> Latency:
 
 async def _latency(workers: int, groups: int, clients: int, database: Path) -> Latency:
     actor: Any = ray.remote(VerifierPool).options(num_cpus=0)
-    pool = actor.remote(workers, DEADLINE_S, [str(database.parent)])
+    pool = actor.remote(workers, DEADLINE_S, _folders(database))
     await pool.ready.remote()
     cases = _cases(database)
     seconds: list[float] = []
@@ -120,7 +124,7 @@ def survival(workers: int, verdicts: int, database: Path, seed: int = 0) -> Surv
     """So many mixed verdicts while a worker at random is killed about every second."""
     cases: list[Case] = list(islice(_cases(database), verdicts))
     source, over, killed = random.Random(seed), threading.Event(), 0
-    with WorkerPool(workers, deadline_s=DEADLINE_S) as pool:
+    with WorkerPool(workers, deadline_s=DEADLINE_S, databases=_folders(database)) as pool:
 
         def kill() -> None:
             nonlocal killed
