@@ -17,6 +17,7 @@ from benchmarks.learning.arms import ARMS
 from benchmarks.learning.measures import error_auc, leak_rates, pass_at_k
 from benchmarks.learning.model import HINT_TEMPLATE
 from benchmarks.learning.puzzles import Family, Puzzle, generate, judge, task
+from benchmarks.learning.silence import Silence
 from benchmarks.learning.tiers import LocalTiers
 from benchmarks.learning.warmstart import warm_start
 from services.config import JobSpec
@@ -68,7 +69,7 @@ class Budget:
     evaluate_every: int = 10
 
 
-class Recorder:
+class Recorder(Silence):
     """A journal that evaluates on validation puzzles and remembers the best weights."""
 
     def __init__(self, tiers: LocalTiers, puzzles: Sequence[Puzzle], every: int, seed: int) -> None:
@@ -78,21 +79,6 @@ class Recorder:
         self.best = (-1.0, 0, tiers.weights())
         self._aucs: list[float] = []
         self._rewards: list[float] = []
-
-    async def phase(self, name: str, step: int) -> None:
-        """Nothing to tell."""
-
-    async def sampled(self, step: int, sampled: Sampled) -> None:
-        """Nothing to tell."""
-
-    async def evaluated(self, step: int, judged: Any) -> None:
-        """Nothing to tell: this journal evaluates by itself."""
-
-    async def saved(self, step: int, path: str) -> None:
-        """Nothing to tell."""
-
-    async def not_saved(self, step: int, reason: str) -> None:
-        """Nothing is kept."""
 
     async def learned(
         self,

@@ -25,6 +25,7 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 import ray
 
 from benchmarks.learning.real import ALGORITHMS, read_real
+from benchmarks.learning.silence import Silence
 from services.config import JobSpec
 from services.pipeline import Judged, Sampled, train
 from services.preparation import prepare
@@ -90,24 +91,12 @@ def job_of(kind: str, seed: int, steps: int, folder: Path) -> JobSpec:
     return JobSpec.model_validate(job)
 
 
-class Lines:
+class Lines(Silence):
     """A journal that keeps one row a step and one an evaluation."""
 
     def __init__(self, kind: str, seed: int) -> None:
         self._of = {"kind": kind, "seed": seed}
         self.rows: list[dict[str, Any]] = []
-
-    async def phase(self, name: str, step: int) -> None:
-        """Nothing to tell."""
-
-    async def sampled(self, step: int, sampled: Sampled) -> None:
-        """Nothing to tell."""
-
-    async def saved(self, step: int, path: str) -> None:
-        """Nothing to tell: the checkpoint goes with the run's folder."""
-
-    async def not_saved(self, step: int, reason: str) -> None:
-        """Nothing to tell either: no checkpoint is wanted."""
 
     async def learned(
         self,

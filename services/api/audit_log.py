@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from services.api.auth import allowed
+from services.api.pages import Page, paged
 from services.audit import AuditLog, Fact, Outcome, Record
 from services.callers import Caller
 
@@ -50,14 +51,10 @@ class AuditRecord(BaseModel):
         )
 
 
-class AuditPage(BaseModel):
+class AuditPage(Page):
     """A page of records, newest first."""
 
-    object: Literal["list"] = Field(default="list", description="Kind of object.")
     data: list[AuditRecord] = Field(description="The records.")
-    first_id: str | None = Field(description="Id of the first item.")
-    last_id: str | None = Field(description="Id of the last item: the next page's `after`.")
-    has_more: bool = Field(description="Whether another page follows.")
 
 
 def _log(request: Request) -> AuditLog:
@@ -75,9 +72,4 @@ async def list_records(
 ) -> AuditPage:
     """Every change that anybody made, newest first."""
     found, more = await log.page(after, limit)
-    return AuditPage(
-        data=[AuditRecord.of(record) for record in found],
-        first_id=found[0].id if found else None,
-        last_id=found[-1].id if found else None,
-        has_more=more,
-    )
+    return AuditPage(**paged(map(AuditRecord.of, found), more))

@@ -18,6 +18,7 @@ from services.api.auth import StoreParam, allowed
 from services.api.conditional import IfMatchParam, represented
 from services.api.multipart import UploadForm, read_upload
 from services.api.once import OnceParam
+from services.api.pages import Page, paged
 from services.callers import Caller
 from services.errors import FileInUse, InvalidRequest, Problem, TooSlow
 from services.files import PURPOSES, FileRecord, FileStatus, FileStore, Order, Purpose
@@ -65,25 +66,10 @@ class FileObject(BaseModel):
         )
 
 
-class FilePage(BaseModel):
+class FilePage(Page):
     """A page of files."""
 
-    object: Literal["list"] = Field(default="list", description="Kind of object.")
     data: list[FileObject] = Field(description="The files.")
-    first_id: str | None = Field(description="Id of the first item.")
-    last_id: str | None = Field(description="Id of the last item: the next page's `after`.")
-    has_more: bool = Field(description="Whether another page follows.")
-
-    @classmethod
-    def of(cls, files: list[FileRecord], has_more: bool) -> FilePage:
-        """The page on the wire."""
-        ids = [file.id for file in files] or [None]
-        return cls(
-            data=[FileObject.of(file) for file in files],
-            first_id=ids[0],
-            last_id=ids[-1],
-            has_more=has_more,
-        )
 
 
 class FileDeleted(BaseModel):
@@ -185,9 +171,10 @@ async def list_files(
     limit: Annotated[int, Query(ge=1, le=10_000, description="Items in a page.")] = 10_000,
 ) -> FilePage:
     """The files that were uploaded and not deleted."""
-    return FilePage.of(
-        *await files.list(caller.tenant, purpose=purpose, order=order, after=after, limit=limit)
+    found, more = await files.list(
+        caller.tenant, purpose=purpose, order=order, after=after, limit=limit
     )
+    return FilePage(**paged(map(FileObject.of, found), more))
 
 
 @router.get("/{file_id}", summary="Retrieve a file", response_model=FileObject)

@@ -24,8 +24,8 @@ from services.api.models import (
     EventPage,
     MetricsObject,
     MetricsPage,
-    paged,
 )
+from services.api.pages import paged
 from services.errors import InvalidRequest, Problem
 from services.event_feed import EventFeed
 from services.jobs import Event

@@ -19,8 +19,9 @@ from services.api.dry_runs import DryRuns
 from services.api.job_requests import MAX_PREVIEW, ChangeJob, CreateJob, RetryJob
 from services.api.model_catalog import ModelCatalog
 from services.api.model_policy import ModelPolicy
-from services.api.models import JobObject, JobPage, paged
+from services.api.models import JobObject, JobPage
 from services.api.once import OnceParam
+from services.api.pages import paged
 from services.api.places import Places
 from services.callers import Caller
 from services.errors import IllegalTransition, InvalidRequest, Problem

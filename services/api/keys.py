@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.api.audited import AuditParam
 from services.api.auth import KeysParam, allowed
+from services.api.pages import Page, paged
 from services.callers import DEFAULT_TENANT, TENANT, USER_SCOPES, Caller, Scope
 from services.key_store import GRACE_SECONDS
 from services.keys import ApiKey, IssuedKey
@@ -102,14 +103,10 @@ class IssuedKeyObject(KeyObject):
         return cls(**KeyObject.of(made.key).model_dump(), api_key=made.token)
 
 
-class KeyPage(BaseModel):
+class KeyPage(Page):
     """A page of keys, newest first."""
 
-    object: Literal["list"] = Field(default="list", description="Kind of object.")
     data: list[KeyObject] = Field(description="The keys.")
-    first_id: str | None = Field(description="Id of the first item.")
-    last_id: str | None = Field(description="Id of the last item: the next page's `after`.")
-    has_more: bool = Field(description="Whether another page follows.")
 
 
 @router.post("", summary="Create an API key")
@@ -143,12 +140,7 @@ async def list_keys(
 ) -> KeyPage:
     """Keys of every tenant, those that are revoked or expired too."""
     found, more = await keys.list_keys(tenant, after, limit)
-    return KeyPage(
-        data=[KeyObject.of(key) for key in found],
-        first_id=found[0].id if found else None,
-        last_id=found[-1].id if found else None,
-        has_more=more,
-    )
+    return KeyPage(**paged(map(KeyObject.of, found), more))
 
 
 @router.get("/{key_id}", summary="Retrieve an API key")

@@ -12,6 +12,7 @@ from services.api.auth import allowed
 from services.api.inference import ServersParam
 from services.api.model_catalog import CatalogParam, Model
 from services.api.model_servers import Target
+from services.api.pages import Page, paged
 from services.callers import Caller
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
@@ -45,14 +46,10 @@ class ModelObject(BaseModel):
         )
 
 
-class ModelPage(BaseModel):
+class ModelPage(Page):
     """A page of models."""
 
-    object: Literal["list"] = Field(default="list", description="Kind of object.")
     data: list[ModelObject] = Field(description="The models.")
-    first_id: str | None = Field(description="Id of the first model.")
-    last_id: str | None = Field(description="Id of the last model: the next page's `after`.")
-    has_more: bool = Field(description="Whether another page follows.")
 
 
 class DeletedModel(BaseModel):
@@ -74,13 +71,7 @@ async def list_models(
 ) -> ModelPage:
     """Base models first, then what the newest jobs trained, with their checkpoints."""
     models, more = await catalog.page(caller.tenant, after, limit)
-    ids = [model.id for model in models] or [None]
-    return ModelPage(
-        data=[ModelObject.of(model) for model in models],
-        first_id=ids[0],
-        last_id=ids[-1],
-        has_more=more,
-    )
+    return ModelPage(**paged(map(ModelObject.of, models), more))
 
 
 @router.get("/{model:path}", summary="Retrieve a model")

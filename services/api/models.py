@@ -6,12 +6,13 @@ with names of uploaded files or models shows these names again, never where they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
 from services.api.hyperparameters import shown
+from services.api.pages import Page
 from services.jobs import Checkpoint, Event, EventLevel, EventType, Job, JobStatus
 from services.model_names import model_name
 
@@ -198,48 +199,28 @@ class CheckpointObject(BaseModel):
         )
 
 
-class _Page(BaseModel):
-    object: Literal["list"] = Field(default="list", description="Kind of object.")
-    first_id: str | None = Field(description="Id of the first item.")
-    last_id: str | None = Field(description="Id of the last item: the next page's `after`.")
-    has_more: bool = Field(description="Whether another page follows.")
-
-
-class JobPage(_Page):
+class JobPage(Page):
     """A page of jobs, newest first."""
 
     data: list[JobObject] = Field(description="The jobs.")
 
 
-class EventPage(_Page):
+class EventPage(Page):
     """A page of events, in the order they happened."""
 
     data: list[EventObject] = Field(description="The events.")
 
 
-class MetricsPage(_Page):
+class MetricsPage(Page):
     """A page of metrics, in the order they were measured."""
 
     data: list[MetricsObject] = Field(description="The metrics.")
 
 
-class CheckpointPage(_Page):
+class CheckpointPage(Page):
     """A page of checkpoints, newest first."""
 
     data: list[CheckpointObject] = Field(description="The checkpoints.")
-
-
-def paged(
-    data: Iterable[JobObject]
-    | Iterable[EventObject]
-    | Iterable[MetricsObject]
-    | Iterable[CheckpointObject],
-    has_more: bool,
-) -> dict[str, Any]:
-    """A page of these objects."""
-    items = list(data)
-    ids = [item.id for item in items] or [None]
-    return {"data": items, "first_id": ids[0], "last_id": ids[-1], "has_more": has_more}
 
 
 def _name(job: Job, step: int | None = None) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.api.audited import AuditParam
 from services.api.auth import allowed
+from services.api.pages import Page, paged
 from services.callers import Caller
 from services.errors import InvalidRequest, NotFound, Problem
 from services.webhook_delivery import ALLOWED, event_body, send
@@ -132,14 +133,10 @@ class EndpointWithSecret(EndpointObject):
         return cls(**_fields(endpoint, last), signing_secret=endpoint.secret)
 
 
-class EndpointPage(BaseModel):
+class EndpointPage(Page):
     """A page of endpoints, newest first."""
 
-    object: Literal["list"] = Field(default="list", description="Kind of object.")
     data: list[EndpointObject] = Field(description="The endpoints.")
-    first_id: str | None = Field(description="Id of the first endpoint.")
-    last_id: str | None = Field(description="Id of the last: the next page's `after`.")
-    has_more: bool = Field(description="Whether another page follows.")
 
 
 class DeletedEndpoint(BaseModel):
@@ -212,13 +209,8 @@ async def list_endpoints(
         if after not in ids:
             raise NotFound(f"there is no webhook endpoint {after!r}", param="after")
         found = found[ids.index(after) + 1 :]
-    page = [EndpointObject.of(endpoint, last.get(endpoint.id)) for endpoint in found[:limit]]
-    return EndpointPage(
-        data=page,
-        first_id=page[0].id if page else None,
-        last_id=page[-1].id if page else None,
-        has_more=len(found) > limit,
-    )
+    page = (EndpointObject.of(endpoint, last.get(endpoint.id)) for endpoint in found[:limit])
+    return EndpointPage(**paged(page, len(found) > limit))
 
 
 @router.get("/webhook_endpoints/{endpoint_id}", summary="Retrieve a webhook endpoint")
