@@ -5,7 +5,7 @@ Frozen plain data, and the table of legal status changes. Knows nothing of Redis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -68,6 +68,8 @@ class Job:
     error: JobError | None
     result: Mapping[str, Any] | None
     progress: Mapping[str, Any] | None
+    rewards: Sequence[tuple[int, float]]
+    """Steps, evenly spaced, and the mean reward of each: the shape of the curve, not all of it."""
 
     priority: int
     request: Request | None

@@ -71,6 +71,13 @@ class JobObject(BaseModel):
     retry_of: str | None = Field(description="The job that this one tries again.")
     revision: int = Field(description="Counts its changes; the number in its `ETag`.")
     progress: dict[str, Any] | None = Field(description="Data of the newest step event.")
+    last_progress_at: int | None = Field(
+        description="When a running job last got on: a phase began or a step ended."
+    )
+    reward_history: list[tuple[int, float]] = Field(
+        description="Evenly spaced steps, each with its mean reward; at most 128, for a small "
+        "curve. The metrics have every step."
+    )
     result: dict[str, Any] | None = Field(description="What a succeeded job leaves behind.")
 
     @classmethod
@@ -111,6 +118,8 @@ class JobObject(BaseModel):
             retry_of=job.retry_of,
             revision=job.revision,
             progress=None if job.progress is None else dict(job.progress),
+            last_progress_at=_whole(job.pulse_at) if job.status == "running" else None,
+            reward_history=list(job.rewards),
             result=None if job.result is None else dict(job.result),
         )
 

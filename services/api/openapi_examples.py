@@ -31,6 +31,7 @@ def _job() -> dict[str, Any]:
         "attempts": 0,
         "trained_tokens": 0,
         "runtime_s": 0.0,
+        "rewards": (),
     }
     return JobObject.of(Job(**known)).model_dump(mode="json")
 

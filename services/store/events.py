@@ -11,11 +11,32 @@ from services.redis_link import BLOCK_SECONDS
 from services.store.lua import CHANGE
 from services.store.part import PAGE, Part, dump, events_key, job_key, no_such_job, optional
 
-# arguments: level message type data key is_step tokens phase
+KEPT_REWARDS = 128
+"""Points of a job's reward that are kept beside it at most: enough for a small curve."""
+
+# arguments: level message type data key is_step tokens phase step reward
 # Answers {'done', number, at}. A step also moves the job's progress and its budget.
 _APPEND = (
     CHANGE
+    + f"local KEPT_REWARDS = {KEPT_REWARDS}"
     + """
+-- Every n-th step's reward, n growing so that the points stay few and evenly spaced.
+local function remember(step, reward)
+  local kept, every = cjson.decode(redis.call('HGET', job, 'rewards') or '[]'), amount('rewards_every')
+  if every == 0 then every = 1 end
+  if step % every ~= 0 then return end
+  kept[#kept + 1] = {step, reward}
+  while #kept > KEPT_REWARDS do
+    every = every * 2
+    local thinned = {}
+    for _, point in ipairs(kept) do
+      if point[1] % every == 0 then thinned[#thinned + 1] = point end
+    end
+    kept = thinned
+  end
+  redis.call('HSET', job, 'rewards', cjson.encode(kept), 'rewards_every', every)
+end
+
 if ended() then return {'refused', status} end
 local at, keyed = now(), P .. 'keyed:' .. id
 if arg(8) ~= '' and status == 'running' then redis.call('HSET', job, 'phase', arg(8)) end
@@ -32,6 +53,7 @@ if arg(6) == '1' then
   redis.call('HSET', job, 'progress', arg(4), 'attempts', 0)
   redis.call('HINCRBY', job, 'trained_tokens', arg(7))
   redis.call('HINCRBY', P .. 'trained', field('tenant'), arg(7))
+  if arg(10) ~= '' then remember(tonumber(arg(9)), tonumber(arg(10))) end
   if status == 'running' then pause_if_spent(at) end
 end
 return done(tostring(number), at)
@@ -67,6 +89,7 @@ class EventLog(Part):
         number, at = await self._change(
             _APPEND, job_id, "get another event",
             level, message, type, dump(data), optional(key), "1" if is_step else "0", tokens, phase,
+            optional(data.get("step")), optional(data.get("reward_mean") if is_step else None),
             token=token,
         )  # fmt: skip
         return Event(int(number), float(at), level, type, message, data)

@@ -140,6 +140,7 @@ def _job_of(fields: Mapping[str, str]) -> Job:
         error=parsed("error"),
         result=parsed("result"),
         progress=parsed("progress"),
+        rewards=[(int(step), float(reward)) for step, reward in parsed("rewards") or ()],
         priority=int(fields["priority"]),
         request=cast("Any", fields.get("request")),
         waiting=fields.get("waiting"),
