@@ -60,6 +60,26 @@ _KEY: dict[str, Any] = {
     "previous_until": None,
 }
 
+_ROLLOUT: dict[str, Any] = {
+    "id": "12-3-5",
+    "object": "fine_tuning.job.rollout",
+    "step": 12,
+    "group": 3,
+    "rollout": 5,
+    "task_id": "t1",
+    "verifier": "math",
+    "status": "correct",
+    "score": 1.0,
+    "advantage": 0.7,
+    "finish_reason": "stop",
+    "tokens": 3,
+    "version": 11,
+    "text": "It is 12",
+    "evidence": {"expected": "12", "extracted": "12"},
+    "cpu_ms": 0.2,
+    "wall_ms": 0.3,
+}
+
 _SCHEMAS: dict[str, Any] = {
     "ProblemBody": {
         "type": "urn:strop:problem:not_found",
@@ -107,6 +127,31 @@ _SCHEMAS: dict[str, Any] = {
         "step_number": 3,
         "metrics": {"step": 3},
     },
+    "RolloutObject": _ROLLOUT,
+    "RolloutDetail": {
+        **_ROLLOUT,
+        "messages": [{"role": "user", "content": "What is 3 times 4?"}],
+        "verifier_spec": {"kind": "math", "answer": "12"},
+        "privileged": {"kind": "trace", "text": "3 times 4 is 12.", "tokens": 9},
+        "token_texts": ["It", " is", " 12"],
+        "token_ids": [1589, 314, 32],
+        "streams": {
+            "credit": [0.7, 0.69, 0.77],
+            "weight": [1.0, 0.98, 1.1],
+            "evidence": [0.0, -0.02, 0.1],
+            "teacher_logprob": [-1.2, -0.3, -0.4],
+            "contrast_logprob": None,
+            "student_logprob": [-1.2, -0.28, -0.5],
+            "engine_logprob": [-1.21, -0.28, -0.5],
+            "entropy": [2.1, 0.9, 1.4],
+        },
+        "alternatives": [
+            [{"id": 504, "text": "The", "logprob": -0.9}],
+            [{"id": 314, "text": " is", "logprob": -0.28}],
+            [{"id": 32, "text": " 12", "logprob": -0.5}],
+        ],
+        "teacher_alternatives": None,
+    },
     "FileObject": {
         "id": "file-0123456789abcdef01234567",
         "object": "file",
@@ -126,6 +171,12 @@ _SCHEMAS: dict[str, Any] = {
     },
     "KeyObject": _KEY,
     "IssuedKeyObject": {**_KEY, "api_key": "strop_0123456789abcdef_SECRET"},
+    "CallerObject": {
+        "object": "caller",
+        "key_id": "0123456789abcdef",
+        "tenant": "default",
+        "scopes": ["jobs:read", "jobs:write"],
+    },
     "AuditRecord": {
         "id": "1795392000000-0",
         "object": "audit.record",
