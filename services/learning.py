@@ -32,7 +32,7 @@ from trainer.ema import WeightAverage
 from trainer.evidence import Evidence, taught_batch
 from trainer.leakage import LeakWatch
 from trainer.learner import Learner
-from trainer.pieces import pieces
+from trainer.pieces import pieces, special
 from trainer.policy import Dtype
 from trainer.ranks import rank
 from trainer.records import Group, Rollout, Task
@@ -163,7 +163,8 @@ class LearnerWorker:
     def _keep_vocabulary(self) -> None:
         """Once for a job: what the tokens of its traces say."""
         if not has_vocabulary(self._options.trace_folder):
-            write_vocabulary(self._options.trace_folder, Vocabulary(pieces(self._tokenizer)))
+            found = Vocabulary(pieces(self._tokenizer), special(self._tokenizer))
+            write_vocabulary(self._options.trace_folder, found)
 
     def _group(self, reference: GroupRefs) -> Group:
         rollouts, verdicts = ray.get([reference.rollouts, reference.verdicts])

@@ -1,9 +1,10 @@
 """What the tokens of a job's traces say: `vocabulary.parquet`, beside the steps.
 
-| column  | type   | meaning                                                 |
-|---------|--------|---------------------------------------------------------|
-| `id`    | int32  | the token's number                                      |
-| `bytes` | binary | its UTF-8 text; of a piece of a character, a part of it |
+| column    | type   | meaning                                                 |
+|-----------|--------|---------------------------------------------------------|
+| `id`      | int32  | the token's number                                      |
+| `bytes`   | binary | its UTF-8 text; of a piece of a character, a part of it |
+| `special` | bool   | whether the `text` of a rollout leaves it out           |
 
 Kept once for a job, so that a completion can be shown token by token without its model, which
 may be gone, and without a tokenizer. Reads and writes files; knows nothing of models.
@@ -21,15 +22,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 VOCABULARY_FILE = "vocabulary.parquet"
-_SCHEMA = pa.schema([("id", pa.int32()), ("bytes", pa.binary())])
+_SCHEMA = pa.schema([("id", pa.int32()), ("bytes", pa.binary()), ("special", pa.bool_())])
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The bytes of tokens by their number. One that is not known, as padding of a model's
-    projection has it, says nothing."""
+    """The bytes of tokens by their number, and which are special. One that is not known, as
+    padding of a model's projection has it, says nothing."""
 
     pieces: Mapping[int, bytes]
+    special: frozenset[int] = frozenset()
 
     def text(self, token: int) -> str:
         """What a token says on its own; U+FFFD for a part of a character."""
@@ -53,7 +55,11 @@ def write_vocabulary(folder: str | Path, vocabulary: Vocabulary) -> Path:
     path = Path(folder) / VOCABULARY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     ids = sorted(vocabulary.pieces)
-    columns = {"id": ids, "bytes": [vocabulary.pieces[token] for token in ids]}
+    columns = {
+        "id": ids,
+        "bytes": [vocabulary.pieces[token] for token in ids],
+        "special": [token in vocabulary.special for token in ids],
+    }
     table = pa.Table.from_pydict(columns, schema=_SCHEMA)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -79,4 +85,6 @@ def read_vocabulary(folder: str | Path, tokens: Collection[int] | None = None) -
     table = pq.read_table(path, schema=_SCHEMA, filters=wanted)
     ids: Sequence[int] = table.column("id").to_pylist()
     pieces: Sequence[bytes] = table.column("bytes").to_pylist()
-    return Vocabulary(dict(zip(ids, pieces, strict=True)))
+    marks: Sequence[bool] = table.column("special").to_pylist()
+    special = frozenset(token for token, marked in zip(ids, marks, strict=True) if marked)
+    return Vocabulary(dict(zip(ids, pieces, strict=True)), special)

@@ -182,7 +182,9 @@ def test_a_broken_character_at_the_end_is_not_lost() -> None:
 
 def test_a_vocabulary_comes_back_whole_or_in_part(tmp_path: Path) -> None:
     assert read_vocabulary(tmp_path) is None
-    vocabulary = Vocabulary({0: b"<end>", 1: b"\xc3", 5: b" a"})
+    vocabulary = Vocabulary({0: b"<end>", 1: b"\xc3", 5: b" a"}, frozenset({0}))
     write_vocabulary(tmp_path, vocabulary)
     assert read_vocabulary(tmp_path) == vocabulary
-    assert read_vocabulary(tmp_path, {5, 0, 9}) == Vocabulary({0: b"<end>", 5: b" a"})
+    assert read_vocabulary(tmp_path, {5, 0, 9}) == Vocabulary(
+        {0: b"<end>", 5: b" a"}, frozenset({0})
+    )

@@ -45,6 +45,12 @@ def pieces(tokenizer: Any) -> dict[int, bytes]:
     }
 
 
+def special(tokenizer: Any) -> frozenset[int]:
+    """The tokens that decoding with `skip_special_tokens` leaves out."""
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    return frozenset(token for token, known in added.items() if known.special)
+
+
 def _piece(name: str, text: str, bytes_of: dict[str, int]) -> bytes:
     if _BROKEN not in text:
         return text.encode("utf-8", errors="replace")

@@ -38,6 +38,7 @@ from services.api.judging import Judging
 from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
 from services.api.openapi import DESCRIPTION, document, operation_id
+from services.api.web_page import page_router
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.event_feed import EventFeed
@@ -122,6 +123,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
+    app.include_router(page_router())
     for router in (
         jobs.router,
         job_logs.router,
@@ -132,9 +134,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         webhooks.router,
         graders.router,
         keys.router,
-        me.router,
         audit_log.router,
         tenant_limits.router,
+        me.router,
         _service(app, http_metrics),
     ):
         app.include_router(router, dependencies=[Depends(authenticated)])

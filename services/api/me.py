@@ -1,4 +1,4 @@
-"""The route by which a caller learns who it is here: what a page shows behind a login."""
+"""The route that tells a caller who it is: what a client needs to know what it may offer."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from pydantic import BaseModel, Field
 from services.api.auth import CallerParam
 from services.callers import SCOPES, Scope
 
-router = APIRouter(prefix="/v1/me", tags=["API keys"])
+router = APIRouter(tags=["Service"])
 
 
 class CallerObject(BaseModel):
-    """Who sent the request."""
+    """Whoever asks."""
 
+    id: str = Field(description="Id of the key, or `oidc:<subject>`.")
     object: Literal["caller"] = Field(default="caller", description="Kind of object.")
-    key_id: str = Field(description="Id of the API key, or `oidc:<subject>`.")
-    tenant: str = Field(description="Whose objects it sees.")
-    scopes: list[Scope] = Field(
-        description="What it may do; of `admin`, with every scope that it implies."
-    )
+    tenant: str = Field(description="Whose objects the caller sees.")
+    scopes: list[Scope] = Field(description="What it may do; with `admin` every scope is named.")
 
 
-@router.get("", summary="Who am I?")
+@router.get("/v1/me", summary="Who am I?")
 async def get_me(caller: CallerParam) -> CallerObject:
-    """The caller by its key or token: whose objects it sees, and what it may do."""
-    granted = [scope for scope in SCOPES if caller.may(scope)]
-    return CallerObject(key_id=caller.id, tenant=caller.tenant, scopes=granted)
+    """Tenant and scopes of the key or token that this request carries."""
+    return CallerObject(
+        id=caller.id, tenant=caller.tenant, scopes=[one for one in SCOPES if caller.may(one)]
+    )

@@ -135,6 +135,7 @@ _SCHEMAS: dict[str, Any] = {
         "privileged": {"kind": "trace", "text": "3 times 4 is 12.", "tokens": 9},
         "token_texts": ["It", " is", " 12"],
         "token_ids": [1589, 314, 32],
+        "special_tokens": [],
         "streams": {
             "credit": [0.7, 0.69, 0.77],
             "weight": [1.0, 0.98, 1.1],
@@ -171,12 +172,6 @@ _SCHEMAS: dict[str, Any] = {
     },
     "KeyObject": _KEY,
     "IssuedKeyObject": {**_KEY, "api_key": "strop_0123456789abcdef_SECRET"},
-    "CallerObject": {
-        "object": "caller",
-        "key_id": "0123456789abcdef",
-        "tenant": "default",
-        "scopes": ["jobs:read", "jobs:write"],
-    },
     "AuditRecord": {
         "id": "1795392000000-0",
         "object": "audit.record",
@@ -189,6 +184,12 @@ _SCHEMAS: dict[str, Any] = {
         "status": None,
         "request_id": "req-0123456789abcdef01234567",
         "facts": {"priority": 0},
+    },
+    "CallerObject": {
+        "id": "0123456789abcdef",
+        "object": "caller",
+        "tenant": "default",
+        "scopes": ["jobs:read", "jobs:write"],
     },
     "LimitsObject": {
         "object": "limits",

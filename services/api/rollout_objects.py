@@ -95,6 +95,10 @@ class RolloutDetail(RolloutObject):
         "earlier release."
     )
     token_ids: list[int] = Field(description="The numbers of the tokens.")
+    special_tokens: list[int] = Field(
+        description="Places of tokens that are not in the text, from 0; none where `token_texts` is "
+        "null."
+    )
     streams: StreamsObject = Field(description="A number for each token.")
     alternatives: Alternatives | None = Field(
         description="The learner's likeliest tokens at each place, the likeliest first; an empty "
@@ -163,6 +167,9 @@ def rollout_detail(
         "privileged": None if view is None else {"kind": view, **_privileged(row)},
         "token_texts": None if vocabulary is None else vocabulary.texts(ids),
         "token_ids": ids,
+        "special_tokens": []
+        if vocabulary is None
+        else [place for place, token in enumerate(ids) if token in vocabulary.special],
         "streams": streams,
         **{
             name: _alternatives(row.get(tokens), row.get(logprobs), len(ids), vocabulary)

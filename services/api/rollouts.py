@@ -158,5 +158,8 @@ async def get_rollout(
 
 
 def _json(data: dict[str, Any]) -> bytes:
-    # ASCII: a completion may hold half of a surrogate pair, which no encoding of text can say.
-    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot say
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

@@ -144,6 +144,6 @@ async def test_a_key_learns_whose_it_is_and_what_it_may_do(api: Api) -> None:
     async with api.client(key=reader) as client:
         me = (await client.get("/v1/me")).json()
     assert (me["tenant"], me["scopes"]) == ("search", ["jobs:read"])
-    assert me["key_id"] == reader.split("_")[1]
+    assert me["id"] == reader.split("_")[1]
     async with api.client() as client:
         assert (await client.get("/v1/me")).json()["scopes"] == list(SCOPES)

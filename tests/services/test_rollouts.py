@@ -80,7 +80,7 @@ async def traced_job(store: Store, home: Path, tenant: str = "default") -> tuple
     job = await store.create_job(SPEC, tenant=tenant)
     folder = home / "jobs" / job.id / "traces"
     write_job(folder, SPEC)
-    write_vocabulary(folder, Vocabulary(PIECES))
+    write_vocabulary(folder, Vocabulary(PIECES, frozenset({7})))
     for step in range(3):
         write_step(folder, step_trace(step))
     return job.id, folder
@@ -135,6 +135,7 @@ async def test_a_rollout_tells_every_number_of_its_tokens(api: Api, api_home: Pa
         RolloutDetail.model_validate(found)
         assert found["token_texts"] == ["It", " is", " ", "\u00e9", "<|end|>"]
         assert "".join(found["token_texts"][:-1]) == found["text"]
+        assert found["special_tokens"] == [4]
         streams = found["streams"]
         assert streams["evidence"] == [1, 0, -1, -2, -3]
         assert streams["weight"] == [1, 1, 2, 1, 1]
@@ -147,7 +148,7 @@ async def test_a_rollout_tells_every_number_of_its_tokens(api: Api, api_home: Pa
             {"id": 4, "text": " is", "logprob": -1.0},
         ]
         assert found["teacher_alternatives"] is None
-        assert found["messages"][0]["content"].startswith("<script>")
+        assert found["messages"][0]["content"] == "<script>alert(1)</script> \ufffd"
         assert found["verifier_spec"] == {"kind": "math", "answer": "12"}
 
         untaught = strict((await client.get(f"/v1/fine_tuning/jobs/{job}/rollouts/1-0-1")).text)
