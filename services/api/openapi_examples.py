@@ -25,6 +25,7 @@ def _job() -> dict[str, Any]:
             }
         ).model_dump(mode="json"),
         "metadata": {"team": "search"},
+        "rewards": [(1, 0.25), (2, 0.5)],
         "priority": 0,
         "revision": 1,
         "token": 0,

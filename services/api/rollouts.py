@@ -58,7 +58,7 @@ class Traces:
             try:
                 body = await asyncio.to_thread(look, self._jobs_folder / job.id / "traces")
             except (TraceError, OSError) as error:
-                _log.exception("traces of job %s", job.id)
+                _log.error("traces of job %s: %s", job.id, error)
                 raise StorageUnavailable(
                     f"a trace of job {job.id} cannot be read; the service's log says which and why"
                 ) from error
