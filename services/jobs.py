@@ -54,7 +54,8 @@ class Job:
     """A training job as it stands.
 
     Times are seconds since the epoch by the store's clock. `spec` is the resolved job spec
-    as JSON data. `progress` is the data of the newest step event.
+    as JSON data. `progress` is the data of the newest step event, `rewards` the mean reward of
+    some of the steps, evenly spaced: (step, reward).
     """
 
     id: str
@@ -69,7 +70,6 @@ class Job:
     result: Mapping[str, Any] | None
     progress: Mapping[str, Any] | None
     rewards: Sequence[tuple[int, float]]
-    """Steps, evenly spaced, and the mean reward of each: the shape of the curve, not all of it."""
 
     priority: int
     request: Request | None

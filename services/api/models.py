@@ -72,11 +72,12 @@ class JobObject(BaseModel):
     revision: int = Field(description="Counts its changes; the number in its `ETag`.")
     progress: dict[str, Any] | None = Field(description="Data of the newest step event.")
     last_progress_at: int | None = Field(
-        description="When a running job last got on: a phase began or a step ended."
+        description="When it last got on: a phase, a step, or its start. Of a running job that is "
+        "long ago when it is stalled."
     )
     reward_history: list[tuple[int, float]] = Field(
-        description="Evenly spaced steps, each with its mean reward; at most 128, for a small "
-        "curve. The metrics have every step."
+        description="Step and mean reward of every step, or in a long job of every second, fourth, "
+        "...: at most 64. `/metrics` has them all."
     )
     result: dict[str, Any] | None = Field(description="What a succeeded job leaves behind.")
 
@@ -118,7 +119,7 @@ class JobObject(BaseModel):
             retry_of=job.retry_of,
             revision=job.revision,
             progress=None if job.progress is None else dict(job.progress),
-            last_progress_at=_whole(job.pulse_at) if job.status == "running" else None,
+            last_progress_at=_whole(job.pulse_at or job.claimed_at),
             reward_history=list(job.rewards),
             result=None if job.result is None else dict(job.result),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from services.jobs import TERMINAL, JobError
 from services.redis_link import redacted
 from services.redis_server import EmbeddedValkey
 from services.store import Store
-from services.store.events import KEPT_REWARDS
 
 SPEC = {"name": "job", "steps": 3}
 FAILURE: JobError = {"code": "boom", "message": "it broke", "param": None}
@@ -141,20 +139,6 @@ async def test_the_newest_step_is_the_progress_of_the_job(store: Store) -> None:
     )
     await store.append_event(job.id, message="score", data={"kind": "phase", "phase": "score"})
     assert (await store.get_job(job.id)).progress == {"kind": "step", "step": 1, "loss": 0.5}
-
-
-async def test_a_job_keeps_the_shape_of_its_reward_in_few_evenly_spaced_points(
-    store: Store,
-) -> None:
-    job = await store.create_job(SPEC)
-    for step in range(1, KEPT_REWARDS * 3 + 2):
-        data = {"kind": "step", "step": step, "reward_mean": step / 1024}
-        await store.append_event(job.id, message="step", data=data, key=f"step:{step}")
-        await store.append_event(job.id, message="again", data=data, key=f"step:{step}")
-        kept = (await store.get_job(job.id)).rewards
-        assert all(reward == step / 1024 for step, reward in kept)
-        assert len({after - before for (before, _), (after, _) in pairwise(kept)}) <= 1
-        assert min(step, KEPT_REWARDS // 2) <= len(kept) <= KEPT_REWARDS
 
 
 async def test_an_event_with_nan_is_refused_before_it_is_stored(store: Store) -> None:
