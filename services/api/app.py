@@ -23,7 +23,9 @@ from services.api import (
     job_logs,
     jobs,
     keys,
+    me,
     model_routes,
+    rollouts,
     tenant_limits,
     webhooks,
 )
@@ -36,6 +38,7 @@ from services.api.judging import Judging
 from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
 from services.api.openapi import DESCRIPTION, document, operation_id
+from services.api.web_page import page_router
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.event_feed import EventFeed
@@ -78,6 +81,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.feed = EventFeed(app.state.store)
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         app.state.dry_runs = DryRuns()
+        app.state.traces = rollouts.Traces(app.state.store, settings.jobs_folder)
         app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
         await app.state.model_servers.close()
@@ -119,9 +123,11 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
+    app.include_router(page_router())
     for router in (
         jobs.router,
         job_logs.router,
+        rollouts.router,
         files.router,
         model_routes.router,
         inference.router,
@@ -130,6 +136,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         keys.router,
         audit_log.router,
         tenant_limits.router,
+        me.router,
         _service(app, http_metrics),
     ):
         app.include_router(router, dependencies=[Depends(authenticated)])
