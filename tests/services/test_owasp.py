@@ -283,6 +283,19 @@ async def test_api8_no_page_of_the_framework_and_no_odd_method_answers(house: Ho
         assert "data" in (await client.get("/v1/files", headers=override)).json()
 
 
+async def test_api8_no_name_forges_a_line_of_a_table_or_a_log(house: House) -> None:
+    async with client_of(house.app, await house.token("a", admin=True)) as client:
+        for name in ("a\nb", "a\r\nX: y", "\x1b[2J", "a\x00", "\x85"):
+            hook = {"url": "https://93.184.215.14/", "event_types": ["fine_tuning.job.failed"]}
+            for path, form in (("/v1/keys", {}), ("/v1/webhook_endpoints", hook)):
+                answer = await client.post(path, json={**form, "name": name})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (422, "name")
+            form = {"files": {"file": (name, b"{}")}, "data": {"purpose": "fine-tune"}}
+            answer = await client.post("/v1/files", **form)
+            assert answer.status_code in (200, 422)
+            assert answer.status_code == 422 or answer.json()["filename"].isprintable()
+
+
 async def test_api9_what_answers_is_documented_and_nothing_else_answers(house: House) -> None:
     documented = {
         (method.upper(), path)
