@@ -46,7 +46,7 @@ export function Evidence({ evidence, text, depth = 0 }) {
       <h4>First part that failed</h4>
       ${depth < MAX_DEPTH
         ? html`<${Evidence} evidence=${first} text=${text} depth=${depth + 1} />`
-        : html`<pre class="said block">${JSON.stringify(first)}</pre>`}
+        : html`<${Code} value=${JSON.stringify(first)} />`}
     </section>`);
   }
   if (!panels.length) return html`<p class="soft">The verifier left no evidence.</p>`;

@@ -1,6 +1,6 @@
 // The rollouts of one group side by side: what the verifier told apart, and how.
 
-import { html, useMemo, useState } from "./dom.js";
+import { html, useMemo, useRef, useState } from "./dom.js";
 import { Evidence, VerdictStatus } from "./evidence.js";
 import { number } from "./format.js";
 import { Messages } from "./messages.js";
@@ -28,7 +28,8 @@ export function rolloutRequest(job, id) {
   return `/v1/fine_tuning${rolloutsPath(job)}/${encodeURIComponent(id)}`;
 }
 
-/** The group of the rollout `at`: {siblings, loading, error}. */
+/** The group of the rollout `at`: {siblings, loading, error}. Those of the group before stay
+ * until it is there, and with them the keyboard's focus. */
 export function useSiblings(api, job, at) {
   const [, step, group] = ID.exec(at ?? "") ?? [];
   const load = async ({ signal }) => {
@@ -36,7 +37,9 @@ export function useSiblings(api, job, at) {
     return api.all(rolloutsRequest(job, { step, group }), { signal });
   };
   const { data, loading, error } = useLoad(load, [job, step, group]);
-  return { siblings: data ?? [], loading, error };
+  const last = useRef([]);
+  if (data || error) last.current = data ?? [];
+  return { siblings: last.current, loading, error };
 }
 
 export function Siblings({ api, job, at, group, select }) {

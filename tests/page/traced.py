@@ -83,7 +83,13 @@ def write(folder: Path, step: int, asked: Sequence[Asked], *, taught: bool = Tru
                 advantages=np.array([told.advantage for told in one.told], dtype=np.float32),
             )
         )
-    kept = [told for one in asked for told in one.told if told.verdict.score is not None]
+    learned = [
+        (one, told)
+        for one in asked
+        for told in one.told
+        if told.verdict.score is not None and told.pieces
+    ]
+    kept = [told for _, told in learned]
     tokens = sum(len(told.pieces) for told in kept)
     rng = np.random.default_rng(step)
     student = -rng.exponential(0.6, tokens).astype(np.float32)
@@ -104,12 +110,7 @@ def write(folder: Path, step: int, asked: Sequence[Asked], *, taught: bool = Tru
         teacher = {
             "teacher_logprobs": np.minimum(student + gap, 0).astype(np.float32),
             "teacher_prompt_lengths": np.full(len(kept), 45, dtype=np.int32),
-            "teacher_turns": tuple(
-                one.turn
-                for one in asked
-                for told in one.told
-                if told.verdict.score is not None
-            ),
+            "teacher_turns": tuple(one.turn for one, _ in learned),
         }
     special = frozenset(ids[s.encode()] for told in kept for s in told.special if s.encode() in ids)
     write_vocabulary(folder, Vocabulary({i: raw for raw, i in ids.items()}, special))

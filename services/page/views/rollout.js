@@ -24,7 +24,7 @@ export function View({ api, route, go }) {
   const step = data?.step ?? id.split("-")[0];
   return html`<div class="stack">
     <nav class="crumbs" aria-label="Where this is">
-      <a href=${address("/jobs")}>Jobs</a> › <a href=${address(`/jobs/${encodeURIComponent(job)}`)}>${job}</a>${" "}
+      <a href=${address("/jobs")}>Jobs</a> › <a href=${address(`/jobs/${encodeURIComponent(job)}`)}><${Said} inline text=${job} /></a>${" "}
       › <a href=${address(list, { step, at: id })}>Rollouts of step ${step}</a> ›
     </nav>
     ${error ? html`<${ErrorPanel} error=${error} retry=${reload} />` : !data && html`<${Loading} what="Loading the tokens" />`}

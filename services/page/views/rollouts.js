@@ -33,13 +33,14 @@ export function View({ api, route, go }) {
 
   const change = (changes) => go(path, { ...filters, ...changes });
   const select = (id, focus) => {
-    follow.current = focus;
+    follow.current = { focus, id };
     go(path, { ...filters, at: id }, { replace: true });
   };
 
   useEffect(() => {
-    if (!follow.current || at === null) return;
-    const target = box.current.querySelector(`[data-${follow.current}="${CSS.escape(at)}"]`);
+    // A key may have chosen the next one before this one was drawn.
+    if (follow.current === null || follow.current.id !== at) return;
+    const target = box.current.querySelector(`[data-${follow.current.focus}="${CSS.escape(at)}"]`);
     if (!target) return;
     follow.current = null;
     target.focus({ preventScroll: true });
@@ -55,14 +56,17 @@ export function View({ api, route, go }) {
     event.preventDefault();
     const across = event.key === "ArrowLeft" || event.key === "ArrowRight";
     const list = across ? group.siblings : rows;
-    const place = list.findIndex((one) => one.id === at) + step;
-    if (!across && place >= list.length - 2) more?.();
-    const next = list[Math.max(0, place)];
-    if (next && next.id !== at) select(next.id, across ? "sibling" : on);
+    let place = list.findIndex((one) => one.id === at);
+    // A sibling that the filters leave out stands behind those of its group that they let in.
+    if (place < 0 && !across) place = list.findLastIndex((one) => groupOf(one.id) === groupOf(at));
+    if (place < 0) return; // its group is on its way
+    if (!across && place + step >= list.length - 2) more?.();
+    const next = list[place + step];
+    if (next) select(next.id, across ? "sibling" : on);
   };
 
   return html`<section class="rollouts" ref=${box} onKeyDown=${pressed}>
-    <p class="crumbs"><a href=${address("/jobs")}>Jobs</a> › <a href=${address(`/jobs/${encodeURIComponent(job)}`)}>${job}</a> ›</p>
+    <p class="crumbs"><a href=${address("/jobs")}>Jobs</a> › <a href=${address(`/jobs/${encodeURIComponent(job)}`)}><${Said} inline text=${job} /></a> ›</p>
     <h1>Rollouts</h1>
     <${Filters} filters=${filters} change=${change} clear=${address(path)} refresh=${refresh} />
     <${ErrorPanel} error=${error} retry=${refresh} />
@@ -73,6 +77,10 @@ export function View({ api, route, go }) {
         : !error && html`<${Nothing} filtered=${FILTERS.some((name) => filters[name])} more=${more} />`}
     ${at === null ? null : html`<${Siblings} api=${api} job=${job} at=${at} group=${group} select=${select} />`}
   </section>`;
+}
+
+function groupOf(id) {
+  return id.split("-", 2).join("-");
 }
 
 function Nothing({ filtered, more }) {
