@@ -167,8 +167,8 @@ export class Heat {
   }
 
   #rove(index) {
-    const before = this.pieces[this.#pieceOf(this.current)];
-    before?.spans?.[this.current - before.first]?.removeAttribute("tabindex");
+    // Taking it from the token that has focus would take the focus too.
+    if (index !== this.current) this.#span(this.current).removeAttribute("tabindex");
     this.current = index;
     const span = this.#span(index);
     span.tabIndex = 0;

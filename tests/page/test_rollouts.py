@@ -114,7 +114,9 @@ def test_a_job_without_rollouts_and_an_address_that_names_none(seen: Seen) -> No
 
 SCHEMA = {
     "type": "object",
-    "properties": {"lines": {"type": "array", "items": {"properties": {"a/b": {"type": "string"}}}}},
+    "properties": {
+        "lines": {"type": "array", "items": {"properties": {"a/b": {"type": "string"}}}}
+    },
 }
 JSON_SAID = 'Sure:\n```json\n{"lines": [{"a/b": "x"}, {"a/b": 7}]}\n```'
 
@@ -198,7 +200,14 @@ def verdicts(site: Site, tmp_path_factory: pytest.TempPathFactory) -> str:
             verifier={"kind": "remote", "url": "https://grader.example/score"},
         ),
         Asked(
-            [Told(pieces("x"), Verdict(0.0, "wrong", {"mood": {"grim": [1, None]}, "limit": "cpu", "seconds": 2}))],
+            [
+                Told(
+                    pieces("x"),
+                    Verdict(
+                        0.0, "wrong", {"mood": {"grim": [1, None]}, "limit": "cpu", "seconds": 2}
+                    ),
+                )
+            ],
             id="odd",
         ),
     ]
@@ -291,9 +300,11 @@ def test_the_place_of_a_pointer_is_the_value_it_names_in_any_json(seen: Seen) ->
     rng = random.Random(6)
 
     def value(depth: int) -> Any:
-        kind = rng.choice(["object", "array", "text", "number", "word"] if depth else ["text", "number"])
+        kind = rng.choice(
+            ["object", "array", "text", "number", "word"] if depth else ["text", "number"]
+        )
         if kind == "object":
-            names = rng.sample(["a", "a/b", "~", "", "é\"\\", "__proto__", "0"], rng.randint(0, 4))
+            names = rng.sample(["a", "a/b", "~", "", 'é"\\', "__proto__", "0"], rng.randint(0, 4))
             return {name: value(depth - 1) for name in names}
         if kind == "array":
             return [value(depth - 1) for _ in range(rng.randint(0, 3))]
@@ -303,7 +314,9 @@ def test_the_place_of_a_pointer_is_the_value_it_names_in_any_json(seen: Seen) ->
 
     def pointers(of: Any, at: str = "") -> Any:
         yield at, of
-        parts = of.items() if isinstance(of, dict) else enumerate(of) if isinstance(of, list) else ()
+        parts = (
+            of.items() if isinstance(of, dict) else enumerate(of) if isinstance(of, list) else ()
+        )
         for name, part in parts:
             step = str(name).replace("~", "~0").replace("/", "~1")
             yield from pointers(part, f"{at}/{step}")

@@ -162,7 +162,9 @@ def hostile(site: Site) -> str:
             [
                 Told(
                     [*(["word<b>"] * 9), *(["x" * 25_000] * 40), STRIKES[1], END],
-                    Verdict(0.0, "wrong", {"reason": "y" * 1_000_000, "extracted": "x", "gold": "z"}),
+                    Verdict(
+                        0.0, "wrong", {"reason": "y" * 1_000_000, "extracted": "x", "gold": "z"}
+                    ),
                 ),
                 Told(
                     [*(["a\u202e"] * 4_000), "\x00" * 200_000, "\n" * 300, END],
@@ -201,9 +203,7 @@ def test_hostile_completions_are_text_in_the_list_and_side_by_side(
 
 
 @pytest.mark.parametrize("rollout", range(len(SHAPES)))
-def test_hostile_evidence_of_any_shape_is_text(
-    watched: Seen, hostile: str, rollout: int
-) -> None:
+def test_hostile_evidence_of_any_shape_is_text(watched: Seen, hostile: str, rollout: int) -> None:
     page = watched.open(f"#/jobs/{hostile}/rollouts/2-0-{rollout}")
     expect(page.locator(".heat .token").first).to_be_visible()
     for summary in page.locator("details > summary").all():
@@ -271,7 +271,9 @@ def test_long_and_invisible_texts_do_not_break_the_layout_or_hang_the_page(
         expect(more).to_contain_text("more characters")
 
 
-@pytest.mark.parametrize("view", ["#/jobs", "#/jobs/{}", "#/compare?ids={},{}", "#/chat", "#/jobs/new"])
+@pytest.mark.parametrize(
+    "view", ["#/jobs", "#/jobs/{}", "#/compare?ids={},{}", "#/chat", "#/jobs/new"]
+)
 def test_hostile_names_metadata_and_events_are_text_in_every_view(
     watched: Seen, hostile: str, view: str
 ) -> None:
