@@ -16,7 +16,7 @@ const SNIPPET = 160;
 const FILTERS = ["step", "group", "task_id", "verifier", "status", "min_score", "max_score", "text", "order"];
 const KINDS = [
   "math", "code", "sql", "schema", "choice", "text", "composite", "multi", "python", "remote",
-  "string_check", "text_similarity",
+  "string_check", "text_similarity", "score_model", "label_model",
 ].map((kind) => [kind, kind.replace("_", " ")]);
 const STATUSES = ["correct", "wrong", "malformed", "timeout", "infra_error"]
   .map((status) => [status, status.replace("_", " ")]);
