@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +88,18 @@ def followed(rest: httpx.Client, job: str) -> Iterator[dict[str, Any]]:
         for line in stream.iter_lines():
             if line.startswith("data: "):
                 yield json.loads(line.removeprefix("data: "))
+
+
+def stored(rest: httpx.Client, job: str) -> list[dict[str, Any]]:
+    """The job's events so far."""
+    told: list[dict[str, Any]] = []
+    more = True
+    while more:
+        after = told[-1]["id"] if told else 0
+        page = rest.get(f"{JOBS}/{job}/events?after={after}&limit=100").raise_for_status().json()
+        told += page["data"]
+        more = page["has_more"]
+    return told
 
 
 @pytest.mark.timeout(600)
@@ -185,8 +200,32 @@ def test_no_secret_is_in_logs_answers_command_lines_or_what_the_cluster_was_told
     assert told.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.timeout(600)
-def test_a_cancelled_job_gives_everything_back(
+def free_and_all(service: Up) -> tuple[float, float]:
+    """CPUs of the service's cluster, by Ray's own account."""
+    home = Path(service.facts["home"])
+    address = (Path((home / "ray_folder").read_text()) / "ray_current_cluster").read_text().strip()
+    look = f"""
+import asyncio
+from services.cluster import RayCluster
+seen = asyncio.run(RayCluster({address!r}).look())
+print(*(sum(node.cpus for node in nodes) for nodes in (seen.free, seen.total)))
+"""
+    env = {
+        **os.environ,
+        "RAY_AUTH_TOKEN_PATH": str(home / "ray_token"),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+    del env["RAY_AUTH_TOKEN"]
+    done = subprocess.run(
+        [sys.executable, "-c", look], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    free, all_cpus = map(float, done.stdout.split()[-2:])
+    return free, all_cpus
+
+
+@pytest.mark.timeout(900)
+def test_a_paused_job_frees_what_it_took_resumed_it_goes_on_and_cancelled_it_frees_it_again(
     service: Up, rest: httpx.Client, spec: dict[str, Any]
 ) -> None:
     tiers = (
@@ -209,19 +248,41 @@ def test_a_cancelled_job_gives_everything_back(
                 continue
         return [line for line in lines if any(tier in line for tier in tiers)]
 
-    job = submit(rest, {**spec, "name": "endless", "steps": 100_000})
-    running_tiers: list[str] = []
-    for event in followed(rest, job):
-        if event["data"]["kind"] == "step" and not running_tiers:
-            running_tiers = of_the_job()
-            assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
-    assert running_tiers, "the job's actors were seen while it ran"
-    assert rest.get(f"{JOBS}/{job}").json()["status"] == "cancelled"
+    def steps() -> list[int]:
+        return [e["data"]["step"] for e in stored(rest, job) if e["data"]["kind"] == "step"]
 
-    deadline = time.monotonic() + 60
-    while (left := of_the_job()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert left == []
+    job = submit(rest, {**spec, "name": "endless", "steps": 100_000})
+    until(lambda: len(steps()) >= 2, 300)
+    assert of_the_job(), "the job's actors were seen while it ran"
+    free, all_cpus = free_and_all(service)
+    assert free == all_cpus - 2, "four tiers have half a CPU each"
+
+    assert rest.post(f"{JOBS}/{job}/pause").status_code == 200
+    until(lambda: rest.get(f"{JOBS}/{job}").json()["status"] == "paused", 120)
+    done = steps()
+    until(lambda: of_the_job() == [], 60)
+    assert free_and_all(service) == (all_cpus, all_cpus)
+    assert steps() == done
+
+    assert rest.post(f"{JOBS}/{job}/resume").status_code == 200
+    until(lambda: len(steps()) >= len(done) + 2, 300)
+    told = [event["message"] for event in stored(rest, job)]
+    assert f"continuing from the checkpoint of step {done[-1]}" in told
+    assert of_the_job()
+
+    assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
+    until(lambda: rest.get(f"{JOBS}/{job}").json()["status"] == "cancelled", 120)
+    until(lambda: of_the_job() == [], 60)
+    done = steps()
+    assert done == list(range(1, len(done) + 1))
+    assert free_and_all(service) == (all_cpus, all_cpus)
+
+
+def until(true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.timeout(300)
