@@ -11,7 +11,7 @@ import random
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -169,19 +169,30 @@ class Patient:
         assert named, (fault, sorted(line[:80] for _, line in found))
         return self.random.choice(named)
 
-    def hurt(self, fault: str, folder: Path) -> None:
-        """Do the fault at once. `folder` is the job's own."""
+    def aimed(self, fault: str, folder: Path) -> Callable[[], None]:
+        """The fault, to be done at once: what it hits is found already, which takes time.
+
+        `folder` is the job's own.
+        """
         if fault == FULL_DISK:
-            self.may_pause = True
-            with full_disk(self.victim("trainer rank")):
-                self._until_told("the checkpoint before it stays")
-        elif fault == DAMAGED:
+            trainer = self.victim("trainer rank")
+
+            def fill() -> None:
+                self.may_pause = True
+                with full_disk(trainer):
+                    self._until_told("the checkpoint before it stays")
+
+            return fill
+        if fault == DAMAGED:
             trainer, controller = self.victim("trainer rank"), self.victim("controller")
-            trainer.kill()  # it writes no other
-            controller.kill()
-            damage(sorted((folder / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
-        else:
-            self.victim(fault).kill()
+
+            def kill_and_damage() -> None:
+                trainer.kill()  # it writes no other
+                controller.kill()
+                damage(sorted((folder / "checkpoints").glob("step-*"))[-1] / "state.safetensors")
+
+            return kill_and_damage
+        return self.victim(fault).kill
 
     def _until_told(self, words: str) -> None:
         until = time.monotonic() + PATIENCE_S
@@ -195,8 +206,9 @@ class Patient:
             self._until_told("checkpoint of step")
         self.wait_for_step(self.step() + BEFORE)
         time.sleep(self.random.uniform(0, 2 * self._usual()))
+        strike = self.aimed(fault, folder)
         before, done, at = len(self.events()), self.step(), time.time()
-        self.hurt(fault, folder)
+        strike()
         self.get(f"{JOBS}/{self.job}")
         answered = 0.0 if fault == FULL_DISK else time.time() - at
         self.wait_for_step(done + SETTLED)
