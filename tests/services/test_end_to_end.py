@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +18,7 @@ import pytest
 
 from services.traces import read_step, step_paths
 from tests.services.local_service import Up, running
+from tests.services.running import api_server
 from tests.tiny_model import make_tiny_model
 from trainer.model_files import looks_like_model
 
@@ -88,18 +86,6 @@ def followed(rest: httpx.Client, job: str) -> Iterator[dict[str, Any]]:
         for line in stream.iter_lines():
             if line.startswith("data: "):
                 yield json.loads(line.removeprefix("data: "))
-
-
-def stored(rest: httpx.Client, job: str) -> list[dict[str, Any]]:
-    """The job's events so far."""
-    told: list[dict[str, Any]] = []
-    more = True
-    while more:
-        after = told[-1]["id"] if told else 0
-        page = rest.get(f"{JOBS}/{job}/events?after={after}&limit=100").raise_for_status().json()
-        told += page["data"]
-        more = page["has_more"]
-    return told
 
 
 @pytest.mark.timeout(600)
@@ -200,32 +186,8 @@ def test_no_secret_is_in_logs_answers_command_lines_or_what_the_cluster_was_told
     assert told.stat().st_mode & 0o777 == 0o600
 
 
-def free_and_all(service: Up) -> tuple[float, float]:
-    """CPUs of the service's cluster, by Ray's own account."""
-    home = Path(service.facts["home"])
-    address = (Path((home / "ray_folder").read_text()) / "ray_current_cluster").read_text().strip()
-    look = f"""
-import asyncio
-from services.cluster import RayCluster
-seen = asyncio.run(RayCluster({address!r}).look())
-print(*(sum(node.cpus for node in nodes) for nodes in (seen.free, seen.total)))
-"""
-    env = {
-        **os.environ,
-        "RAY_AUTH_TOKEN_PATH": str(home / "ray_token"),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    }
-    del env["RAY_AUTH_TOKEN"]
-    done = subprocess.run(
-        [sys.executable, "-c", look], env=env, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    free, all_cpus = map(float, done.stdout.split()[-2:])
-    return free, all_cpus
-
-
-@pytest.mark.timeout(900)
-def test_a_paused_job_frees_what_it_took_resumed_it_goes_on_and_cancelled_it_frees_it_again(
+@pytest.mark.timeout(600)
+def test_a_cancelled_job_gives_everything_back(
     service: Up, rest: httpx.Client, spec: dict[str, Any]
 ) -> None:
     tiers = (
@@ -248,41 +210,19 @@ def test_a_paused_job_frees_what_it_took_resumed_it_goes_on_and_cancelled_it_fre
                 continue
         return [line for line in lines if any(tier in line for tier in tiers)]
 
-    def steps() -> list[int]:
-        return [e["data"]["step"] for e in stored(rest, job) if e["data"]["kind"] == "step"]
-
     job = submit(rest, {**spec, "name": "endless", "steps": 100_000})
-    until(lambda: len(steps()) >= 2, 300)
-    assert of_the_job(), "the job's actors were seen while it ran"
-    free, all_cpus = free_and_all(service)
-    assert free == all_cpus - 2, "four tiers have half a CPU each"
+    running_tiers: list[str] = []
+    for event in followed(rest, job):
+        if event["data"]["kind"] == "step" and not running_tiers:
+            running_tiers = of_the_job()
+            assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
+    assert running_tiers, "the job's actors were seen while it ran"
+    assert rest.get(f"{JOBS}/{job}").json()["status"] == "cancelled"
 
-    assert rest.post(f"{JOBS}/{job}/pause").status_code == 200
-    until(lambda: rest.get(f"{JOBS}/{job}").json()["status"] == "paused", 120)
-    done = steps()
-    until(lambda: of_the_job() == [], 60)
-    assert free_and_all(service) == (all_cpus, all_cpus)
-    assert steps() == done
-
-    assert rest.post(f"{JOBS}/{job}/resume").status_code == 200
-    until(lambda: len(steps()) >= len(done) + 2, 300)
-    told = [event["message"] for event in stored(rest, job)]
-    assert f"continuing from the checkpoint of step {done[-1]}" in told
-    assert of_the_job()
-
-    assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
-    until(lambda: rest.get(f"{JOBS}/{job}").json()["status"] == "cancelled", 120)
-    until(lambda: of_the_job() == [], 60)
-    done = steps()
-    assert done == list(range(1, len(done) + 1))
-    assert free_and_all(service) == (all_cpus, all_cpus)
-
-
-def until(true: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    deadline = time.monotonic() + 60
+    while (left := of_the_job()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert left == []
 
 
 @pytest.mark.timeout(300)
@@ -394,6 +334,37 @@ def test_an_answer_is_held_to_a_schema(client: openai.OpenAI, trained: str) -> N
     text = answer.choices[0].message.content or ""
     # A random model may spend its tokens on white space; a letter out of place it cannot write.
     assert "".join(text.split()) in [f'{{"city":"{city}"}}' for city in ("Oslo", "Rome")]
+
+
+@pytest.mark.timeout(600)
+def test_a_grader_asks_a_model_that_the_service_serves_itself(
+    service: Up, client: openai.OpenAI, trained: str, tmp_path: Path
+) -> None:
+    """A second replica of the API asks the first, as an operator would set it up."""
+    home = Path(service.facts["home"])
+    settings = {
+        "STROP_HOME": str(home),
+        "STROP_REDIS_URL": (home / "store_url").read_text().strip(),
+        "STROP_GRADER_MODEL_URL": f"{service.facts['url']}/v1",
+        "STROP_GRADER_MODEL_KEY": client.api_key,
+    }
+    grader: Any = {
+        "type": "label_model", "name": "l", "model": trained,
+        "input": [{"role": "developer", "content": "Is it? {{ sample.output_text }}"}],
+        "labels": ["yes", "no"], "passing_labels": ["yes"],
+        "sampling_params": {"max_completions_tokens": 200, "seed": 1},
+    }  # fmt: skip
+    with api_server(tmp_path / "log", **settings) as url:
+        second = client.with_options(base_url=f"{url}/v1")
+        done = second.fine_tuning.alpha.graders.run(grader=grader, model_sample="Oslo")
+        shown = (tmp_path / "log").read_text() + done.model_dump_json()
+    assert client.api_key not in shown
+    metadata = done.metadata
+    assert (metadata.sampled_model_name, (metadata.token_usage or 0) > 10) == (trained, True)
+    # A random model may go on with its steps until its tokens end: that is its fault, told as such.
+    unread = metadata.errors.api_model_grader_parse_error
+    assert (done.reward in (0.0, 1.0)) is not unread
+    assert not metadata.errors.other_error
 
 
 def test_what_the_model_cannot_do_is_a_clear_error(client: openai.OpenAI, trained: str) -> None:
