@@ -57,7 +57,10 @@ export function Chart({
     options.hooks = {
       draw: [
         (u) => intervals(u, drawn),
-        () => (figure.current.dataset.drawnMs = (performance.now() - began).toFixed(1)),
+        () => {
+          // uPlot draws a moment later, when the view may be gone already.
+          if (figure.current) figure.current.dataset.drawnMs = (performance.now() - began).toFixed(1);
+        },
       ],
       setCursor: [(u) => setIndex(u.cursor.idx ?? null)],
     };
