@@ -6,7 +6,7 @@ EXTRA ?= cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: install demo test chaos lint lock docs clean
+.PHONY: install demo test chaos lint lock docs vendor clean
 
 install: $(INSTALLED)
 
@@ -24,7 +24,7 @@ demo: install
 	$(BIN)/python examples/quickstart/run.py
 
 # What starts whole services mostly waits, and runs beside all other tests.
-SERVICES := tests/chaos tests/deploy tests/services
+SERVICES := tests/chaos tests/deploy tests/page tests/services
 test: lint
 	@$(BIN)/python -m pytest -q --durations=15 $(SERVICES) > $(VENV)/services-tests.log 2>&1 & services=$$!; \
 	$(BIN)/python -m pytest -q --durations=15 $(SERVICES:%=--ignore=%); others=$$?; \
@@ -50,6 +50,10 @@ lock: install
 docs: install
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
+
+# Fetch the web page's libraries anew, in the versions that deploy/page/vendor.py names.
+vendor: install
+	$(BIN)/python deploy/page/vendor.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
