@@ -225,6 +225,8 @@ def test_prometheus_finds_every_metric_that_dashboards_and_alerts_read(
         read = {name for text in expressions().values() for name in series(text)}
         assert len(read) > 60
         deadline = time.monotonic() + 240
+        # vLLM exports a counter from its first increment on, and these engines have room enough.
+        read.remove("ray_vllm_num_preemptions_total")
         while missing := read - set(asked("label/__name__/values")):
             assert time.monotonic() < deadline, sorted(missing)
             time.sleep(1)
