@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from trainer.contrast import chosen, counterparts
 from trainer.credit import marginal_logprobs
 from trainer.evidence import Evidence
 from trainer.policy import Dtype, Policy
-from trainer.privileged import TeacherView
+from trainer.privileged import TeacherPrompt, TeacherView
 from trainer.records import Group, Task
 from trainer.rewards import judged_group
 from trainer.scorer import Scorer
@@ -174,19 +174,18 @@ class Teacher:
         None for a rollout that cannot move the policy, or for which there is no context.
         """
         asked, passes = self._asked(groups), _Passes()
-        places = [
-            [
-                None if prompt is None else passes.add(prompt, rollout.completion_ids)
-                for prompt, rollout in zip(
-                    self._prompts(group, asked[g]), group.rollouts, strict=True
-                )
-            ]
-            for g, group in enumerate(groups)
-        ]
+        prompts = [self._prompts(group, asked[g]) for g, group in enumerate(groups)]
+        for group, row in zip(groups, prompts, strict=True):
+            for prompt, rollout in zip(row, group.rollouts, strict=True):
+                if prompt is not None:
+                    passes.add(prompt.ids, rollout.completion_ids)
         if not passes.prompts:
             return [[None] * len(group.rollouts) for group in groups], 0
         scored = iter(self._scored(passes))
-        said = [[None if place is None else next(scored) for place in row] for row in places]
+        said = [
+            [None if prompt is None else replace(next(scored), turn=prompt.turn) for prompt in row]
+            for row in prompts
+        ]
         tokens = passes.tokens
         if isinstance(self._algorithm, Rlsd) and self._algorithm.contrasts:
             said, more = self._contrasted(groups, said, self._algorithm.evidence)
@@ -203,15 +202,14 @@ class Teacher:
             asked[g][r] = moves
         return asked
 
-    def _prompts(self, group: Group, asked: Sequence[bool]) -> list[Prompt | None]:
+    def _prompts(self, group: Group, asked: Sequence[bool]) -> list[TeacherPrompt | None]:
         """The prompt under which each rollout is scored; None for one that is not."""
         if not any(asked):
             return [None] * len(asked)
         if self._view is None:
-            seen: list[Prompt | None] = [rollout.prompt_ids for rollout in group.rollouts]
+            seen: list[TeacherPrompt | None] = [TeacherPrompt(r.prompt_ids) for r in group.rollouts]
         else:
-            made = self._view.of_group(group.task, group.rollouts, group.verdicts)
-            seen = [None if prompt is None else prompt.ids for prompt in made]
+            seen = self._view.of_group(group.task, group.rollouts, group.verdicts)
         return [prompt if wanted else None for prompt, wanted in zip(seen, asked, strict=True)]
 
     def _scored(self, passes: _Passes) -> list[Evidence]:
@@ -250,7 +248,7 @@ class Teacher:
                 return None
             stacked = torch.from_numpy(np.stack(views, axis=-1))
             contrast = marginal_logprobs(stacked).numpy()
-            return Evidence(evidence.prompt_length, evidence.logprobs, contrast)
+            return replace(evidence, contrast=contrast)
 
         both = [
             [contrasted((g, r), evidence) for r, evidence in enumerate(row)]

@@ -27,6 +27,7 @@ class Evidence:
     contrast       float32[T]     the same under wrong answers, or None
     top_ids        int32[T, K]    the teacher's likeliest tokens at each place, or None
     top_logprobs   float32[T, K]  and their log-probs, or None
+    turn           what that prompt has beyond the policy's, as text; "" for nothing
     """
 
     prompt_length: int
@@ -34,6 +35,7 @@ class Evidence:
     contrast: NDArray[np.float32] | None = None
     top_ids: NDArray[np.int32] | None = None
     top_logprobs: NDArray[np.float32] | None = None
+    turn: str = ""
 
 
 def taught_batch(
