@@ -25,7 +25,7 @@ from services.api.pages import paged
 from services.api.places import Places
 from services.callers import Caller
 from services.errors import IllegalTransition, InvalidRequest, Problem
-from services.jobs import Job
+from services.jobs import Job, JobStatus
 from services.settings import Settings
 from services.store import Store
 
@@ -132,10 +132,13 @@ async def list_jobs(
     caller: Reader,
     after: Annotated[str | None, Query(description="Only jobs behind the one of this id.")] = None,
     limit: Limit = 20,
+    status: Annotated[JobStatus | None, Query(description="Only jobs that stand so.")] = None,
 ) -> dict[str, Any]:
     """Jobs, newest first."""
     wanted = _metadata(request)
-    jobs, has_more = await store.list_jobs(caller.tenant, after, limit, metadata=wanted)
+    jobs, has_more = await store.list_jobs(
+        caller.tenant, after, limit, metadata=wanted, status=status
+    )
     return paged(map(JobObject.of, jobs), has_more)
 
 

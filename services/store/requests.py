@@ -199,11 +199,12 @@ class Requests(Part):
         limit: int = 20,
         *,
         metadata: Mapping[str, str] | None = None,
+        status: JobStatus | None = None,
     ) -> tuple[list[Job], bool]:
         """Up to `limit` jobs, newest first, from behind the job `after`; and whether more follow.
 
-        Only the tenant's, and those whose metadata has all the given pairs. Raises NotFound
-        when the tenant has no job `after`.
+        Only the tenant's, those of this status, and those whose metadata has all the given
+        pairs. Raises NotFound when the tenant has no job `after`.
         """
         index = key("jobs") if tenant is None else key(f"jobs:{tenant}")
         start = 0
@@ -212,21 +213,29 @@ class Requests(Part):
             if rank is None:
                 raise no_such_job(after, param="after")
             start = rank + 1
-        ids = await self._matching(index, start, limit + 1, metadata or {})
+        ids = await self._matching(index, start, limit + 1, metadata or {}, status)
         return await self._jobs(ids[:limit]), len(ids) > limit
 
     async def _matching(
-        self, index: str, start: int, count: int, metadata: Mapping[str, str]
+        self,
+        index: str,
+        start: int,
+        count: int,
+        metadata: Mapping[str, str],
+        status: JobStatus | None,
     ) -> list[str]:
-        """The ids of the first `count` jobs of an index with this metadata, page by page."""
-        if not metadata:
+        """The ids of the first `count` jobs of an index that are as asked, page by page."""
+        if not metadata and status is None:
             return await self._link.ask("ZREVRANGE", index, start, start + count - 1)
         found: list[str] = []
         while len(found) < count:
             page: Sequence[str] = await self._link.ask("ZREVRANGE", index, start, start + PAGE - 1)
-            told = await self._link.ask_all(["HGET", job_key(job), "metadata"] for job in page)
-            for job, text in zip(page, told, strict=True):
-                if metadata.items() <= json.loads(text).items():
+            told = await self._link.ask_all(
+                ["HMGET", job_key(job), "metadata", "status"] for job in page
+            )
+            for job, (text, is_now) in zip(page, told, strict=True):
+                fits = status in (None, is_now)
+                if fits and metadata.items() <= json.loads(text).items():
                     found.append(job)
             if len(page) < PAGE:
                 break

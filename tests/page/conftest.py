@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.page.seen import Seen
 from tests.page.served import Site, serving
@@ -25,6 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=60_000)  # a busy machine takes its time; a quiet one never needs it
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 844}
 

@@ -22,7 +22,7 @@ class Seen:
     def __init__(self, site: Site, context: BrowserContext) -> None:
         self.site = site
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(60_000)
         self.errors: list[str] = []
         self.foreign: list[str] = []
         self.allowed: list[str] = []

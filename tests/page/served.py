@@ -50,7 +50,7 @@ class Site:
             finally:
                 await store.close()
 
-        return self._thread.submit(lambda: asyncio.run(session())).result(60)
+        return self._thread.submit(lambda: asyncio.run(session())).result(240)
 
     def key_of(self, *scopes: Scope, tenant: str = "default") -> str:
         """The token of a new key."""
@@ -124,7 +124,7 @@ def serving(folder: Path) -> Iterator[Site]:
 
 
 def _until_ready(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         assert time.monotonic() < deadline, log.read_text()
         try:

@@ -54,6 +54,17 @@ async def test_jobs_are_found_by_their_metadata_across_pages(store: Store) -> No
     assert await store.list_jobs("a", metadata={"kind": "rare", "n": "8"}) == ([], False)
 
 
+async def test_jobs_are_found_by_their_status_across_pages(store: Store) -> None:
+    ids = [(await store.create_job(SPEC)).id for _ in range(120)]
+    for job in (ids[2], ids[50]):
+        await store.request_cancel(job)
+    page, more = await store.list_jobs(status="cancelled", limit=1)
+    assert ([job.id for job in page], more) == ([ids[50]], True)
+    page, more = await store.list_jobs(after=ids[50], status="cancelled")
+    assert ([job.id for job in page], more) == ([ids[2]], False)
+    assert await store.list_jobs(status="paused") == ([], False)
+
+
 async def test_a_change_is_refused_when_the_job_is_not_what_the_caller_saw(store: Store) -> None:
     seen = await store.create_job(SPEC)
     changed = await store.update_job(seen.id, priority=3, revision=seen.revision)
