@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from trainer.contrast import chosen, counterparts
 from trainer.credit import marginal_logprobs
 from trainer.evidence import Evidence
 from trainer.policy import Dtype, Policy
-from trainer.privileged import TeacherView
+from trainer.privileged import TeacherPrompt, TeacherView
 from trainer.records import Group, Task
 from trainer.rewards import judged_group
 from trainer.scorer import Scorer
@@ -84,14 +84,17 @@ class TeacherOptions:
 
 @dataclass(slots=True)
 class _Passes:
-    """Sequences to score, head to tail: prompts with completions."""
+    """Sequences to score, head to tail: prompts, of which something may have been left out, with
+    completions."""
 
     prompts: list[Prompt] = field(default_factory=list[Prompt])
+    left_out: list[int] = field(default_factory=list[int])
     completions: list[NDArray[np.int32]] = field(default_factory=list[NDArray[np.int32]])
 
-    def add(self, prompt: Prompt, completion: NDArray[np.int32]) -> int:
+    def add(self, prompt: TeacherPrompt, completion: NDArray[np.int32]) -> int:
         """Ask for one more; returns its place."""
-        self.prompts.append(prompt)
+        self.prompts.append(prompt.ids)
+        self.left_out.append(prompt.left_out)
         self.completions.append(completion)
         return len(self.prompts) - 1
 
@@ -203,29 +206,37 @@ class Teacher:
             asked[g][r] = moves
         return asked
 
-    def _prompts(self, group: Group, asked: Sequence[bool]) -> list[Prompt | None]:
+    def _prompts(self, group: Group, asked: Sequence[bool]) -> list[TeacherPrompt | None]:
         """The prompt under which each rollout is scored; None for one that is not."""
         if not any(asked):
             return [None] * len(asked)
+        seen: list[TeacherPrompt | None]
         if self._view is None:
-            seen: list[Prompt | None] = [rollout.prompt_ids for rollout in group.rollouts]
+            seen = [TeacherPrompt(rollout.prompt_ids) for rollout in group.rollouts]
         else:
-            made = self._view.of_group(group.task, group.rollouts, group.verdicts)
-            seen = [None if prompt is None else prompt.ids for prompt in made]
+            seen = self._view.of_group(group.task, group.rollouts, group.verdicts)
         return [prompt if wanted else None for prompt, wanted in zip(seen, asked, strict=True)]
 
     def _scored(self, passes: _Passes) -> list[Evidence]:
         """Score the sequences; the likeliest tokens too, where the algorithm compares them."""
-        algorithm, prompts = self._algorithm, passes.prompts
+        algorithm, flat = self._algorithm, passes.flat
         k = algorithm.top_k if isinstance(algorithm, Distillation) else 0
+        found: dict[str, NDArray[Any]] = {}
         if k == 0:
-            scored = passes.cut(self._scorer.score(*passes.flat))
-            return [Evidence(len(p), x) for p, x in zip(prompts, scored, strict=True)]
-        found = self._scorer.score_likeliest(*passes.flat, k=k, vocabulary=self._vocabulary)
-        streams = zip(prompts, *(passes.cut(stream) for stream in found), strict=True)
+            found["logprobs"] = self._scorer.score(*flat)
+        else:
+            likeliest = self._scorer.score_likeliest(*flat, k=k, vocabulary=self._vocabulary)
+            found["logprobs"], found["top_ids"], found["top_logprobs"] = likeliest
+        streams = {name: passes.cut(stream) for name, stream in found.items()}
         return [
-            Evidence(len(prompt), sampled, top_ids=ids, top_logprobs=logprobs)
-            for prompt, sampled, ids, logprobs in streams
+            Evidence(
+                len(prompt),
+                left_out=left_out,
+                **{name: parts[place] for name, parts in streams.items()},
+            )
+            for place, (prompt, left_out) in enumerate(
+                zip(passes.prompts, passes.left_out, strict=True)
+            )
         ]
 
     def _contrasted(
@@ -250,7 +261,7 @@ class Teacher:
                 return None
             stacked = torch.from_numpy(np.stack(views, axis=-1))
             contrast = marginal_logprobs(stacked).numpy()
-            return Evidence(evidence.prompt_length, evidence.logprobs, contrast)
+            return replace(evidence, contrast=contrast)
 
         both = [
             [contrasted((g, r), evidence) for r, evidence in enumerate(row)]
@@ -260,7 +271,7 @@ class Teacher:
 
     def _wrong_prompts(
         self, group: Group, said: Sequence[Evidence | None], count: int
-    ) -> list[list[Prompt]]:
+    ) -> list[list[TeacherPrompt]]:
         """The prompts with a wrong answer under which each rollout is scored too."""
         view, rollouts = self._view, group.rollouts
         if view is None or all(evidence is None for evidence in said):
@@ -276,7 +287,7 @@ class Teacher:
             []
             if evidence is None
             else [
-                prompt.ids
+                prompt
                 for one in chosen(r, rollouts, found, count)
                 if (prompt := seen[one.index][r]) is not None
             ]

@@ -324,6 +324,9 @@ class VerifierTier:
 
     async def _retire(self, pool: _Pool) -> None:
         """End a pool that got its last work some time ago; what it still has, others judge."""
+        if not pool.workers:
+            ray.kill(pool.actor)  # it is still starting, and would not listen until it is up
+            return
         try:
             await asyncio.wait_for(_one(pool.actor.stop.remote()), STOP_S)
         except (RayError, TimeoutError):
