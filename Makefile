@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 VERL := $(VENV)/verl
 
-.PHONY: install demo test chaos lint lock docs clean
+.PHONY: install demo test chaos lint lock docs vendor clean
 
 install: $(INSTALLED)
 
@@ -27,7 +27,7 @@ demo: install
 
 # What starts whole services mostly waits, and runs beside all other tests.
 # What runs inside verl has a process of its own, with verl's versions of some packages.
-SERVICES := tests/chaos tests/deploy tests/services
+SERVICES := tests/chaos tests/deploy tests/page tests/services
 IN_VERL := tests/test_verl_example.py
 test: lint
 	@$(BIN)/python -m pytest -q --durations=15 $(SERVICES) > $(VENV)/services-tests.log 2>&1 & services=$$!; \
@@ -55,6 +55,10 @@ lock: install
 docs: install
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
+
+# Fetch the web page's libraries anew, in the versions that deploy/page/vendor.py names.
+vendor: install
+	$(BIN)/python deploy/page/vendor.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

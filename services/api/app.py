@@ -23,6 +23,7 @@ from services.api import (
     job_logs,
     jobs,
     keys,
+    me,
     model_routes,
     tenant_limits,
     webhooks,
@@ -36,6 +37,7 @@ from services.api.judging import Judging
 from services.api.middleware import Identified, Measured
 from services.api.model_servers import ModelServers
 from services.api.openapi import DESCRIPTION, document, operation_id
+from services.api.web_page import page_router
 from services.audit import AuditLog
 from services.config import JobSpec
 from services.event_feed import EventFeed
@@ -119,6 +121,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.add_middleware(Measured, metrics=http_metrics)
     app.add_middleware(Identified)
     app.include_router(_health())
+    app.include_router(page_router())
     for router in (
         jobs.router,
         job_logs.router,
@@ -130,6 +133,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         keys.router,
         audit_log.router,
         tenant_limits.router,
+        me.router,
         _service(app, http_metrics),
     ):
         app.include_router(router, dependencies=[Depends(authenticated)])

@@ -28,15 +28,16 @@ def represented(
     body = model.model_dump_json().encode()
     tag = f'"{revision}.{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {**(headers or {}), "ETag": tag, "Cache-Control": "private, no-cache"}
-    if request.method in ("GET", "HEAD") and _has(request.headers.get("if-none-match", ""), tag):
+    if request.method in ("GET", "HEAD") and known(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _has(known: str, tag: str) -> bool:
-    if known.strip() == "*":
+def known(if_none_match: str, tag: str) -> bool:
+    """Whether the header `If-None-Match` names this entity tag."""
+    if if_none_match.strip() == "*":
         return True
-    return tag in (part.strip().removeprefix("W/") for part in known.split(","))
+    return tag in (part.strip().removeprefix("W/") for part in if_none_match.split(","))
 
 
 class IfMatch:

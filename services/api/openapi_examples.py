@@ -139,6 +139,12 @@ _SCHEMAS: dict[str, Any] = {
         "request_id": "req-0123456789abcdef01234567",
         "facts": {"priority": 0},
     },
+    "CallerObject": {
+        "id": "0123456789abcdef",
+        "object": "caller",
+        "tenant": "default",
+        "scopes": ["jobs:read", "jobs:write"],
+    },
     "LimitsObject": {
         "object": "limits",
         "tenant": "default",
