@@ -35,6 +35,16 @@ ELSEWHERE = {
         "Networks in which a remote grader may be private and speak http, as "
         "`10.0.0.0/8,127.0.0.1`. Of whoever runs the verifiers.",
     ),
+    "STROP_GRADER_MODEL_URL": (
+        "",
+        "OpenAI-compatible endpoint, as `https://models.example/v1`, whose models `score_model` and "
+        "`label_model` graders ask; they are refused when absent. It may be this service itself. Of "
+        "the API and of whoever runs the verifiers.",
+    ),
+    "STROP_GRADER_MODEL_KEY": (
+        "",
+        "Its bearer token; one of this service needs the scope `models:infer`.",
+    ),
     "STROP_WEBHOOK_ALLOW": (
         "",
         "The same for webhooks. Of the API and the dispatchers.",

@@ -30,7 +30,7 @@ from services.replicas import Care, PublicationLost, Replicas, TierFailed
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.saving import NotSaved
 from services.shared_verifiers import SharedVerifiers, Tell
-from services.task_databases import folders
+from services.task_needs import folders
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
 from services.verifier_tier import PoolShape

@@ -77,7 +77,7 @@ def signed_headers(secrets: Sequence[str], event: str, body: bytes, at: float) -
 def send(endpoint: Endpoint, event: str, body: bytes) -> int:
     """One attempt, in a thread; the endpoint's status. Raises GuardedError."""
     now = time.time()
-    status, _ = post(
+    answer = post(
         endpoint.url,
         body,
         signed_headers(endpoint.secrets(now), event, body, now),
@@ -85,7 +85,7 @@ def send(endpoint: Endpoint, event: str, body: bytes) -> int:
         allowed=ALLOWED,
         max_answer=_MOST_ANSWER,
     )
-    return status
+    return answer.status
 
 
 class WebhookDeliveries:

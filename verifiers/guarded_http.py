@@ -2,7 +2,8 @@
 
 The name is resolved once, every address it has must be public (or inside a network that the
 operator allows, which may be private and speak http), and the connection goes to the address
-that was checked. Redirects are not followed, proxies not asked, answers bounded.
+that was checked. Redirects are not followed, proxies not asked, answers bounded. A server that
+the operator named may be anywhere: `allowed` is None then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -46,16 +48,25 @@ class Allowed:
             raise BlockedError(f"{self.variable}: {error}") from None
 
 
+class Answer(NamedTuple):
+    """What a server said. The body is cut behind one byte more than was asked for."""
+
+    status: int
+    body: bytes
+    retry_after_s: float
+    """Seconds after which it wants to be asked again, 0 when it does not say."""
+
+
 def post(
     url: str,
     body: bytes,
     headers: Mapping[str, str],
     *,
     deadline: float,
-    allowed: Allowed,
+    allowed: Allowed | None,
     max_answer: int,
-) -> tuple[int, bytes]:
-    """Status and body of the answer, which is cut behind `max_answer` + 1 bytes.
+) -> Answer:
+    """The answer, its body cut behind `max_answer` + 1 bytes.
 
     `deadline` is a moment of the monotonic clock. Raises GuardedError.
     """
@@ -87,10 +98,11 @@ def post(
         handle.close()
     if time.monotonic() >= deadline:
         raise GuardedError("the deadline passed")
-    return response.status, answer
+    pause = response.headers.get("Retry-After", "")
+    return Answer(response.status, answer, float(pause) if pause.isdecimal() else 0.0)
 
 
-def check(url: str, *, deadline: float, allowed: Allowed) -> None:
+def check(url: str, *, deadline: float, allowed: Allowed | None) -> None:
     """Raise BlockedError for a URL that `post` would not go to, by the addresses it has now."""
     _addresses(urlsplit(url), deadline, allowed)
 
@@ -102,10 +114,12 @@ def _cut(sock: socket.socket) -> None:
         return  # it was closed already
 
 
-def _addresses(url: SplitResult, deadline: float, allowed: Allowed) -> list[Address]:
+def _addresses(url: SplitResult, deadline: float, allowed: Allowed | None) -> list[Address]:
     """Every address of the URL's host, when all of them may be spoken to."""
     host = url.hostname or ""
     addresses = _resolve(host, _port(url), deadline)
+    if allowed is None:
+        return addresses
     for address in addresses:
         if address not in allowed and (_private(address) or url.scheme != "https"):
             reason = "is private" if _private(address) else "is spoken to in clear text"
@@ -120,7 +134,7 @@ def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
-def _connect(url: SplitResult, deadline: float, allowed: Allowed) -> socket.socket:
+def _connect(url: SplitResult, deadline: float, allowed: Allowed | None) -> socket.socket:
     """A connection to one of the name's addresses, after all of them were checked."""
     host, port = url.hostname or "", _port(url)
     addresses = _addresses(url, deadline, allowed)

@@ -14,6 +14,7 @@ from verifiers import (
     code,
     composite,
     math,
+    model_grader,
     multi,
     python,
     remote,
@@ -25,6 +26,7 @@ from verifiers import (
 )
 from verifiers.code_spec import CodeSpec, PythonSpec
 from verifiers.grader_specs import StringCheckSpec, TextSimilaritySpec
+from verifiers.model_specs import LabelModelSpec, ScoreModelSpec
 from verifiers.remote_spec import RemoteSpec
 from verifiers.spec import (
     AnySpec,
@@ -101,5 +103,7 @@ def _judge(spec: AnySpec, completion: str) -> Verdict:
             return string_check.judge(spec, completion)
         case TextSimilaritySpec():
             return similarity.judge(spec, completion)
+        case ScoreModelSpec() | LabelModelSpec():
+            return model_grader.judge(spec, completion)
         case MultiSpec():
             return multi.judge(spec, completion, _judge)

@@ -25,7 +25,10 @@ def judge(
     for name, grader in spec.graders.items():
         verdict = judge_part(grader, completion)
         cpu_ms += verdict.cpu_ms
-        seen.append({"part": name, "score": verdict.score, "status": verdict.status})
+        asked = {
+            key: verdict.evidence[key] for key in ("model", "tokens") if key in verdict.evidence
+        }
+        seen.append({"part": name, "score": verdict.score, "status": verdict.status, **asked})
         if verdict.status != "correct" and "first_failure" not in evidence:
             evidence["first_failure"] = dict(verdict.evidence)
         if verdict.score is None:

@@ -10,22 +10,24 @@ from dataclasses import dataclass
 
 from verifiers.databases import FILE_ENGINES
 from verifiers.grader_specs import TextSimilaritySpec
+from verifiers.model_specs import ModelSpec
 from verifiers.remote_spec import RemoteSpec
 from verifiers.spec import AnySpec, granted_s, plain
 from verifiers.sql_spec import SqlSpec
 
 _MIB = 2**20
 
+_ASKING = ("remote", "score_model", "label_model")
 _STATEMENTS = ("sql", "schema", "choice", "text", "string_check", "text_similarity")
 CPU_S = {
     "math": 1.8,
     **dict.fromkeys(_STATEMENTS, 1.2),
-    **dict.fromkeys(("code", "python", "remote"), 2.0),  # what they run is bounded elsewhere
+    **dict.fromkeys((*_ASKING, "code", "python"), 2.0),  # what they run is bounded elsewhere
 }
 MEMORY = {
     "math": 384 * _MIB,
     **dict.fromkeys(_STATEMENTS, 176 * _MIB),
-    **dict.fromkeys(("code", "python", "remote"), 512 * _MIB),
+    **dict.fromkeys((*_ASKING, "code", "python"), 512 * _MIB),
 }
 """Address space on top of what the worker holds, which is about 100 MiB."""
 DUCKDB_MEMORY = 256 * _MIB
@@ -68,7 +70,7 @@ def needs_network(spec: AnySpec) -> bool:
     """Whether a plain spec's judge connects to another process or machine."""
     if isinstance(spec, SqlSpec):
         return spec.engine not in FILE_ENGINES
-    return isinstance(spec, RemoteSpec)
+    return isinstance(spec, RemoteSpec | ModelSpec)
 
 
 def _memory(spec: AnySpec) -> int:

@@ -1,6 +1,7 @@
 """OpenAI's grader objects as verifier specs.
 
-    {"type": "string_check" | "text_similarity" | "python" | "multi", "name": ..., ...}   theirs
+    {"type": "string_check" | "text_similarity" | "python" | "score_model" | "label_model"
+     | "multi", "name": ..., ...}                                                         theirs
     {"type": "math" | "code" | "choice" | ..., "name": ..., "answer": "{{item.answer}}"}  ours
     {"kind": "math", ...}                                   a verifier spec, taken as it stands
 
@@ -16,15 +17,18 @@ from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 from verifiers import templates
-from verifiers.spec import KINDS, AnySpec, SpecError, parse_spec
+from verifiers.model_specs import ModelSpec
+from verifiers.spec import KINDS, AnySpec, SpecError, parse_spec, plain
 
-THEIRS = ("string_check", "text_similarity", "python", "multi")
-ASK_A_MODEL = ("score_model", "label_model")
+THEIRS = ("string_check", "text_similarity", "python", "score_model", "label_model", "multi")
+_ASKED = ("input", "model", "sampling_params", "deadline_s", "retries")
 _ANY_JSON = frozenset(("expected", "expect", "args", "kwargs", "item", "schema"))
 _FIELDS: Mapping[str, frozenset[str]] = {
     "string_check": frozenset(("input", "reference", "operation")),
     "text_similarity": frozenset(("input", "reference", "evaluation_metric", "pass_threshold")),
     "python": frozenset(("source", "image_tag", "pass_threshold")),
+    "score_model": frozenset((*_ASKED, "range", "pass_threshold")),
+    "label_model": frozenset((*_ASKED, "labels", "passing_labels")),
     "multi": frozenset(("graders", "calculate_output", "pass_threshold")),
 }
 _TYPES = (*THEIRS, *(kind for kind in KINDS if kind not in THEIRS))
@@ -45,6 +49,11 @@ def check_grader(grader: Grader) -> None:
     parse_spec(_data(grader, None))
 
 
+def asks_a_model(grader: Grader) -> bool:
+    """Whether it, or one inside, asks a model. Raises SpecError for one that cannot be used."""
+    return any(isinstance(leaf, ModelSpec) for leaf in plain(parse_spec(_data(grader, None))))
+
+
 def name_of(grader: Grader) -> str:
     """What the grader is called."""
     return str(grader.get("name") or grader.get("type") or grader.get("kind"))
@@ -62,11 +71,6 @@ def _type(grader: Grader) -> str | None:
     if "kind" in grader:
         return None
     name = grader["type"]
-    if name in ASK_A_MODEL:
-        raise SpecError(
-            f"type: a {name} grader asks a model, and no endpoint of one is configured here; "
-            "use another type, or a `remote` grader that asks yours"
-        )
     if not isinstance(name, str) or name not in _TYPES:
         raise SpecError(f"type: {name!r} is no grader; the types are {', '.join(_TYPES)}")
     return name
@@ -120,10 +124,21 @@ def _theirs(name: str, data: dict[str, Any], item: Mapping[str, Any] | None) -> 
         }
     data.pop("image_tag", None)  # which of OpenAI's sandbox images: here there is one
     if item is None:
-        for field in ("input", "reference"):
-            if isinstance(data.get(field), str):
-                data[field] = templates.without_item(data[field])
+        for field in {"input", "reference"} & set(data):
+            data[field] = _without_item(data[field])
     return {**data, "kind": name, "item": dict(item or {})}
+
+
+def _without_item(value: Any) -> Any:
+    """The value with a word in place of every template of the item."""
+    if isinstance(value, str):
+        return templates.without_item(value)
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value)
+        return {key: _without_item(part) for key, part in fields.items()}
+    if isinstance(value, list):
+        return [_without_item(part) for part in cast("list[Any]", value)]
+    return value
 
 
 def _named(graders: Any) -> dict[str, Grader]:
@@ -152,8 +167,8 @@ def _filled(value: Any, item: Mapping[str, Any], field: str) -> Any:
     if isinstance(value, str):
         if templates.uses(value, "sample"):
             raise templates.TemplateError(
-                f"{field}: {value[:80]!r}: only string_check and text_similarity look at the "
-                "sample by template; this type finds the answer by `extract`"
+                f"{field}: {value[:80]!r}: only OpenAI's types look at the sample by "
+                "template; this type finds the answer by `extract`"
             )
         found: Any = templates.value_of(value, item)
         if field in _ANY_JSON or isinstance(found, dict | list):

@@ -20,22 +20,13 @@ import time
 from typing import Any
 
 from verifiers import guarded_http, strict_json
+from verifiers.asking import AskError, ask
 from verifiers.remote_spec import RemoteSpec
 from verifiers.verdict import Verdict, clip
 
 SECRET_PREFIX = "STROP_GRADER_SECRET_"
 ALLOWED = guarded_http.Allowed("STROP_GRADER_ALLOW")
 MAX_ANSWER = 2**16
-FIRST_PAUSE_S = 0.1
-_RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504))
-
-
-class GraderError(Exception):
-    """The grader gave no usable answer."""
-
-
-class _PassingError(GraderError):
-    """What another attempt may mend."""
 
 
 def judge(spec: RemoteSpec, completion: str) -> Verdict:
@@ -43,7 +34,7 @@ def judge(spec: RemoteSpec, completion: str) -> Verdict:
     evidence: dict[str, object] = {"grader": spec.url}
     try:
         score, said = _ask(spec, completion)
-    except GraderError as error:
+    except AskError as error:
         return Verdict(None, "infra_error", evidence | {"reason": clip(str(error))})
     if said is not None:
         evidence["evidence"] = clip(said if isinstance(said, str) else strict_json.dumps(said))
@@ -51,20 +42,27 @@ def judge(spec: RemoteSpec, completion: str) -> Verdict:
 
 
 def _ask(spec: RemoteSpec, completion: str) -> tuple[float, Any]:
-    deadline = time.monotonic() + spec.deadline_s
     body = _body(spec, completion)
     key = _key(spec.secret)
-    pause = FIRST_PAUSE_S
-    for attempt in range(spec.retries + 1):
-        try:
-            return _attempt(spec.url, body, key, deadline)
-        except _PassingError as error:
-            last = attempt == spec.retries
-            if last or time.monotonic() + pause >= deadline:
-                raise GraderError(f"{error} (attempt {attempt + 1})") from None
-        time.sleep(pause)
-        pause *= 2
-    raise AssertionError("the last attempt returns or raises")
+
+    def headers() -> dict[str, str]:
+        return {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Strop-Signature": sign(key, body, int(time.time())),
+            "Strop-Request-Id": hashlib.sha256(body).hexdigest()[:32],
+        }
+
+    answer = ask(
+        spec.url,
+        body,
+        headers,
+        deadline_s=spec.deadline_s,
+        retries=spec.retries,
+        allowed=ALLOWED,
+        max_answer=MAX_ANSWER,
+    )
+    return _read(answer)
 
 
 def _body(spec: RemoteSpec, completion: str) -> bytes:
@@ -75,7 +73,7 @@ def _body(spec: RemoteSpec, completion: str) -> bytes:
 def _key(name: str) -> bytes:
     key = os.environ.get(SECRET_PREFIX + name.upper())
     if not key:
-        raise GraderError(f"the environment has no {SECRET_PREFIX}{name.upper()} to sign with")
+        raise AskError(f"the environment has no {SECRET_PREFIX}{name.upper()} to sign with")
     return key.encode()
 
 
@@ -85,37 +83,12 @@ def sign(key: bytes, body: bytes, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
-def _attempt(url: str, body: bytes, key: bytes, deadline: float) -> tuple[float, Any]:
-    headers = {
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Strop-Signature": sign(key, body, int(time.time())),
-        "Strop-Request-Id": hashlib.sha256(body).hexdigest()[:32],
-    }
-    try:
-        status, answer = guarded_http.post(
-            url, body, headers, deadline=deadline, allowed=ALLOWED, max_answer=MAX_ANSWER
-        )
-    except guarded_http.BlockedError as error:
-        raise GraderError(str(error)) from None
-    except guarded_http.GuardedError as error:
-        raise _PassingError(str(error)) from None
-    return _read(status, answer)
-
-
-def _read(status: int, answer: bytes) -> tuple[float, Any]:
-    if status in _RETRIED:
-        raise _PassingError(f"status {status}")
-    if status != 200:
-        moved = " (redirects are not followed)" if 300 <= status < 400 else ""
-        raise GraderError(f"status {status}{moved}")
-    if len(answer) > MAX_ANSWER:
-        raise GraderError(f"an answer of more than {MAX_ANSWER} bytes")
+def _read(answer: bytes) -> tuple[float, Any]:
     try:
         data = strict_json.loads(answer.decode())
     except (UnicodeDecodeError, strict_json.StrictJsonError) as error:
-        raise GraderError(f"an answer that is no JSON: {error}") from None
+        raise AskError(f"an answer that is no JSON: {error}") from None
     score = data.get("score") if isinstance(data, dict) else None
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise GraderError(f"an answer without a score in [0, 1]: {clip(answer.decode())}")
+        raise AskError(f"an answer without a score in [0, 1]: {clip(answer.decode())}")
     return float(score), data.get("evidence") if isinstance(data, dict) else None

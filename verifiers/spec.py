@@ -20,6 +20,7 @@ from verifiers.expression import TooLargeError, UnreadableError
 from verifiers.extract import Extract, FencedBlock, Final
 from verifiers.formula import Formula, FormulaError
 from verifiers.grader_specs import StringCheckSpec, TextSimilaritySpec
+from verifiers.model_specs import LabelModelSpec, ScoreModelSpec
 from verifiers.notation import balanced, normalize
 from verifiers.remote_spec import RemoteSpec
 from verifiers.sql_spec import SqlSpec
@@ -255,7 +256,8 @@ class MultiSpec(_Spec):
 
 AnySpec = (
     MathSpec | CodeSpec | SqlSpec | SchemaSpec | ChoiceSpec | TextSpec | CompositeSpec
-    | RemoteSpec | PythonSpec | StringCheckSpec | TextSimilaritySpec | MultiSpec
+    | RemoteSpec | PythonSpec | StringCheckSpec | TextSimilaritySpec | ScoreModelSpec
+    | LabelModelSpec | MultiSpec
 )  # fmt: skip
 
 
@@ -270,7 +272,7 @@ ADAPTER: TypeAdapter[AnySpec] = TypeAdapter(VerifierSpec)
 
 KINDS = (
     *("math", "code", "sql", "schema", "choice", "text", "composite", "remote", "python"),
-    *("string_check", "text_similarity", "multi"),
+    *("string_check", "text_similarity", "score_model", "label_model", "multi"),
 )
 
 
@@ -304,9 +306,15 @@ def dump_spec(spec: AnySpec) -> dict[str, Any]:
     return {"kind": spec.kind, **data}
 
 
+_GRANTING = (
+    CodeSpec, PythonSpec, RemoteSpec, CompositeSpec, SqlSpec, MultiSpec, ScoreModelSpec,
+    LabelModelSpec,
+)  # fmt: skip
+
+
 def granted_s(spec: AnySpec) -> float:
     """Wall seconds that a spec's own limits grant it; 0 when it has none."""
-    if isinstance(spec, CodeSpec | PythonSpec | RemoteSpec | CompositeSpec | SqlSpec | MultiSpec):
+    if isinstance(spec, _GRANTING):
         return spec.granted_s
     return 0.0
 

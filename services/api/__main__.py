@@ -15,6 +15,7 @@ import uvicorn
 
 from services.api.app import create_app
 from services.api.binding import check_identities, check_transport
+from services.api.connection import PromptHttp
 from services.api.middleware import log_with_request_ids
 from services.errors import StropError
 from services.key_store import KeyStore
@@ -34,6 +35,8 @@ async def _serve(settings: Settings, listener: socket.socket | None) -> None:
             create_app(settings, store),
             host=settings.host,
             port=settings.port,
+            http=PromptHttp,
+            ws="none",
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=STOP_SECONDS,

@@ -18,7 +18,7 @@ from services.api.methods import OF_REQUEST, Wish, decided, wish_of
 from services.api.places import Misplaced, Places
 from services.config import JobSpec, describe
 from services.errors import InvalidRequest, Problem
-from services.task_databases import folders, unreachable
+from services.task_needs import folders, unreachable
 from trainer.algorithm_spec import Opd
 from trainer.context_checks import unseeable
 from trainer.dataset import SHOWN_PROBLEMS, TaskFileError, TaskProblem, load_tasks
@@ -26,6 +26,8 @@ from trainer.documents import Library, LibraryError
 from trainer.records import Task
 from trainer.spec import PrivilegedSpec
 from trainer.templates import PrivilegedError, check_privileged
+from verifiers import model_endpoint
+from verifiers.openai_graders import asks_a_model, type_of
 
 _READ_SECONDS = 120.0
 _LOCATED = (
@@ -56,6 +58,7 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
     asked = {**body.asked(), "files": await _locate(wish, places, tenant)}
     spec = _validated(wish, wish.data)
     await _check_models(wish, spec, places, asked["files"])
+    _check_grader(wish, spec)
     tasks = await _tasks(wish, "train", spec)
     if tasks and (more := decided(wish, tasks, spec)):
         spec = _validated(wish, {**wish.data, **more})
@@ -76,6 +79,14 @@ async def _check_models(
             continue  # a trained model of the tenant's own, or named as a problem already
         if problem := await asyncio.to_thread(places.models.problem, name):
             wish.problems.append(Problem(wish.field(field), problem))
+
+
+def _check_grader(wish: Wish, spec: JobSpec) -> None:
+    """A grader that asks a model becomes a problem where there is none to ask."""
+    grader = spec.tasks.grader
+    if grader is not None and asks_a_model(grader) and (why := model_endpoint.missing()):
+        told = f"type: a {type_of(grader)} grader {why}"
+        wish.problems.append(Problem(wish.field("tasks.grader"), told))
 
 
 async def _check(wish: Wish, spec: JobSpec, tasks: list[Task]) -> None:
@@ -144,7 +155,7 @@ async def _tasks(wish: Wish, which: Literal["train", "holdout"], spec: JobSpec) 
     """The tasks of one of the job's files; none, and problems, when it cannot be used."""
     name = spec.tasks.train if which == "train" else spec.tasks.holdout
     field = f"tasks.{which}"
-    if name is None or _is_bad(wish, field):
+    if name is None or _is_bad(wish, field) or _is_bad(wish, "tasks.grader"):
         return []
     try:
         async with asyncio.timeout(_READ_SECONDS):

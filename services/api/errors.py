@@ -84,6 +84,27 @@ class ProblemBody(BaseModel):
     error: OpenAIError = Field(description="The same for OpenAI's clients.")
 
 
+def problem(
+    instance: str,
+    status: int,
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    problems: Sequence[Problem] = (),
+) -> ProblemBody:
+    """The one error body; `instance` is the path that was asked for."""
+    return ProblemBody(
+        type=f"urn:strop:problem:{code}",
+        title=http.HTTPStatus(status).phrase,
+        status=status,
+        detail=message,
+        instance=instance,
+        errors=[FieldProblem(field=p.field, message=p.message) for p in problems],
+        error=OpenAIError(message=message, type=_openai_type(status), param=param, code=code),
+    )
+
+
 def problem_response(
     request: Request,
     status: int,
@@ -94,16 +115,8 @@ def problem_response(
     problems: Sequence[Problem] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """The one error body."""
-    body = ProblemBody(
-        type=f"urn:strop:problem:{code}",
-        title=http.HTTPStatus(status).phrase,
-        status=status,
-        detail=message,
-        instance=request.url.path,
-        errors=[FieldProblem(field=p.field, message=p.message) for p in problems],
-        error=OpenAIError(message=message, type=_openai_type(status), param=param, code=code),
-    )
+    """The response with the one error body."""
+    body = problem(request.url.path, status, code, message, param=param, problems=problems)
     return JSONResponse(body.model_dump(), status, headers, media_type="application/problem+json")
 
 

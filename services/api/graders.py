@@ -12,8 +12,9 @@ from services.api.audited import changes_nothing
 from services.api.auth import StoreParam, allowed
 from services.api.judging import Judging
 from services.errors import InvalidRequest, Problem
+from verifiers import model_endpoint
 from verifiers.judge import MAX_COMPLETION
-from verifiers.openai_graders import check_grader, name_of, spec_of, type_of
+from verifiers.openai_graders import asks_a_model, name_of, spec_of, type_of
 from verifiers.spec import AnySpec, MultiSpec, SpecError
 from verifiers.verdict import Status, Verdict
 
@@ -29,7 +30,8 @@ Grader = Annotated[
     dict[str, Any],
     Field(
         description="One of OpenAI's graders (`string_check`, `text_similarity`, `python`, "
-        "`multi`), one of ours (`type` is a kind of verifier), or a verifier spec (`kind`).",
+        "`multi`; `score_model` and `label_model` where the operator names an endpoint that has "
+        "models), one of ours (`type` is a kind of verifier), or a verifier spec (`kind`).",
         examples=[
             {
                 "type": "string_check",
@@ -85,10 +87,10 @@ class GraderErrors(BaseModel):
     python_grader_server_error_type: str | None = Field(description="What happened to it.")
     python_grader_runtime_error: bool = Field(description="The function raised, or gave no score.")
     python_grader_runtime_error_details: str | None = Field(description="What it raised.")
-    model_grader_server_error: bool = Field(default=False, description="Always false.")
-    model_grader_refusal_error: bool = Field(default=False, description="Always false.")
-    model_grader_parse_error: bool = Field(default=False, description="Always false.")
-    model_grader_server_error_details: str | None = Field(default=None, description="Always null.")
+    model_grader_server_error: bool = Field(description="The model that judges gave no answer.")
+    model_grader_refusal_error: bool = Field(description="It refused to judge.")
+    model_grader_parse_error: bool = Field(description="Its answer holds no verdict.")
+    model_grader_server_error_details: str | None = Field(description="Why it gave no answer.")
 
 
 class GraderMetadata(BaseModel):
@@ -99,8 +101,10 @@ class GraderMetadata(BaseModel):
     errors: GraderErrors = Field(description="What went wrong.")
     execution_time: float = Field(description="Seconds of grading, without waiting.")
     scores: dict[str, float | None] = Field(description="Score of each grader inside.")
-    token_usage: int | None = Field(default=None, description="Always null.")
-    sampled_model_name: str | None = Field(default=None, description="Always null.")
+    token_usage: int | None = Field(
+        description="Tokens that models took to judge; null when none was asked."
+    )
+    sampled_model_name: str | None = Field(description="The model that was asked, if one was.")
     status: Status = Field(description="The verdict's status.")
     evidence: dict[str, Any] = Field(description="What a person needs to see of the verdict.")
 
@@ -113,8 +117,9 @@ class GraderRun(BaseModel):
     )
     metadata: GraderMetadata = Field(description="How it came about.")
     sub_rewards: dict[str, float | None] = Field(description="Score of each grader inside.")
-    model_grader_token_usage_per_model: dict[str, Any] = Field(
-        default_factory=dict[str, Any], description="Always empty."
+    model_grader_token_usage_per_model: dict[str, dict[str, int]] = Field(
+        description="What each model that was asked took: `prompt_tokens`, `completion_tokens`, "
+        "`total_tokens`."
     )
 
 
@@ -137,15 +142,21 @@ async def run_grader(body: RunGrader, judging: JudgingParam, store: StoreParam) 
     spec = judging.admitted(_spec(body.grader, body.item or {}))
     verdict = await judging.judge(spec, body.model_sample, store.tell_verifiers)
     scores = {str(part["part"]): part["score"] for part in verdict.evidence.get("parts", ())}
+    usage = _usage(verdict)
     return GraderRun(
         reward=verdict.score,
         sub_rewards=scores,
+        model_grader_token_usage_per_model=usage,
         metadata=GraderMetadata(
             name=name_of(body.grader),
             type=type_of(body.grader),
             errors=_errors(spec, verdict),
             execution_time=verdict.wall_ms / 1e3,
             scores=scores,
+            token_usage=sum(each.get("total_tokens", 0) for each in usage.values())
+            if usage
+            else None,
+            sampled_model_name=next(iter(usage), None),
             status=verdict.status,
             evidence=_shown(verdict),
         ),
@@ -159,9 +170,12 @@ async def validate_grader(body: ValidateGrader, judging: JudgingParam) -> ValidG
         judging.admitted(_spec(body.grader, body.item))
     else:
         try:
-            check_grader(body.grader)
+            unasked = model_endpoint.missing() if asks_a_model(body.grader) else None
         except SpecError as error:
             raise InvalidRequest([Problem("grader", str(error))]) from None
+        if unasked is not None:
+            told = f"type: a {type_of(body.grader)} grader {unasked}"
+            raise InvalidRequest([Problem("grader", told)])
     return ValidGrader(grader=body.grader)
 
 
@@ -179,6 +193,7 @@ def _errors(spec: AnySpec, verdict: Verdict) -> GraderErrors:
     failed = parts[-1] if fault and parts and parts[-1]["status"] == "infra_error" else None
     if failed is not None and isinstance(spec, MultiSpec):
         evidence, kind = evidence["first_failure"], spec.graders[failed["part"]].kind
+    asked = evidence.get("fault") if fault and kind in ("score_model", "label_model") else None
     ran = kind == "python" and fault and "extracted" in evidence
     formula = fault and kind == "multi" and bool(parts) and failed is None
     reason = str(evidence.get("reason", "")) or None
@@ -186,14 +201,29 @@ def _errors(spec: AnySpec, verdict: Verdict) -> GraderErrors:
         formula_parse_error=formula,
         sample_parse_error=verdict.status == "malformed",
         unresponsive_reward_error=verdict.status == "timeout",
-        other_error=fault and kind != "python" and not formula,
+        other_error=fault and kind != "python" and not formula and asked is None,
         python_grader_server_error=fault and kind == "python" and not ran,
         python_grader_server_error_type="sandbox"
         if fault and kind == "python" and not ran
         else None,
         python_grader_runtime_error=ran,
         python_grader_runtime_error_details=reason if ran else None,
+        model_grader_server_error=asked == "server",
+        model_grader_refusal_error=asked == "refusal",
+        model_grader_parse_error=asked == "parse",
+        model_grader_server_error_details=reason if asked == "server" else None,
     )
+
+
+def _usage(verdict: Verdict) -> dict[str, dict[str, int]]:
+    """Tokens by the model that took them, of this verdict and those inside."""
+    usage: dict[str, dict[str, int]] = {}
+    for evidence in (verdict.evidence, *verdict.evidence.get("parts", ())):
+        if "model" in evidence:
+            total = usage.setdefault(evidence["model"], {})
+            for name, count in evidence.get("tokens", {}).items():
+                total[name] = total.get(name, 0) + count
+    return usage
 
 
 def _shown(verdict: Verdict) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from services.errors import InvalidRequest, Problem, VerifiersUnavailable
 from services.verdict_counts import VerdictCounts
+from verifiers import model_endpoint
 from verifiers.code_spec import CodeSpec, PythonSpec
+from verifiers.model_specs import ModelSpec
 from verifiers.pool import PoolError, WorkerPool
 from verifiers.spec import AnySpec, granted_s, located, plain
 from verifiers.sql_spec import SqlSpec
@@ -61,6 +63,8 @@ class Judging:
                 raise _refused(f"memory_mb is {leaf.memory_mb}; {MAX_MEMORY_MB} are allowed here")
             if isinstance(leaf, SqlSpec):
                 self._check_database(leaf)
+            if isinstance(leaf, ModelSpec) and (why := model_endpoint.missing()):
+                raise _refused(f"type: a {leaf.kind} grader {why}")
         return spec
 
     def _check_database(self, spec: SqlSpec) -> None:

@@ -77,7 +77,7 @@ def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iter
             pass_fds=[fd],
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()

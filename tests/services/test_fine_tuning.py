@@ -140,6 +140,12 @@ async def test_reinforcement_without_privileged_items_becomes_grpo(
     assert any("no item has any" in note for note in made.notes)
 
 
+JUDGED = {
+    "type": "score_model", "name": "s", "model": "m",
+    "input": [{"role": "user", "content": "{{ sample.output_text }}"}],
+}  # fmt: skip
+
+
 def _reinforcement(grader: Any, hyperparameters: Any = None) -> Any:
     inner = {"grader": grader} | ({"hyperparameters": hyperparameters} if hyperparameters else {})
     return {"type": "reinforcement", "reinforcement": inner}
@@ -159,7 +165,7 @@ def _reinforcement(grader: Any, hyperparameters: Any = None) -> Any:
             "need its word",
         ),
         (
-            {"method": _reinforcement({"type": "score_model", "model": "m"})},
+            {"method": _reinforcement(JUDGED)},
             "method.reinforcement.grader",
             "asks a model",
         ),

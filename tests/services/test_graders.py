@@ -15,7 +15,11 @@ import pytest
 
 from services.api.judging import Judging
 from services.errors import InvalidRequest
+from services.key_store import KeyStore
+from services.store import Store
+from tests.services.in_process import client_of, serving
 from tests.services.running import Api
+from tests.verifiers.answering_server import serving as asking
 from verifiers.spec import parse_spec
 
 RUN = "/v1/fine_tuning/alpha/graders/run"
@@ -27,6 +31,7 @@ CHECK = {
     "reference": "{{ item.city }}",
     "operation": "eq",
 }
+ASKED = [{"role": "user", "content": "{{ item.city }} is {{ sample.output_text }}?"}]
 CLEAN = {
     "formula_parse_error": False,
     "sample_parse_error": False,
@@ -147,9 +152,9 @@ async def test_what_goes_wrong_is_flagged_and_a_fault_is_no_reward(
 
 
 async def test_a_bad_grader_is_refused_with_the_reason(api: Api) -> None:
-    asks_a_model = {"type": "score_model", "name": "s", "model": "m", "input": []}
+    asks_a_model = {"type": "score_model", "name": "s", "model": "m", "input": ASKED}
     for path in (RUN, VALIDATE):
-        assert "no endpoint" in await refused(api, asks_a_model, path)
+        assert "no endpoint" in await refused(api, asks_a_model, path, city="Oslo")
         assert "is no grader" in await refused(api, {"type": "oracle"}, path)
         assert "no Python" in await refused(api, {**python("return 1"), "source": "def"}, path)
     assert "nothing at {{ item.city }}" in await refused(api, CHECK, town="Oslo")
@@ -249,5 +254,47 @@ async def test_openais_client_runs_and_validates_graders(api: Api) -> None:
     assert done.metadata.errors.api_model_grader_parse_error is False
     assert (await graders.validate(grader=CHECK)).grader.name == "city"
     with pytest.raises(openai.UnprocessableEntityError, match="no endpoint"):
-        await graders.validate(grader={"type": "score_model", "name": "s", "model": "m"})
+        await graders.validate(
+            grader={"type": "score_model", "name": "s", "model": "m", "input": ASKED}
+        )
     await client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reward", "flags"),
+    [
+        ({"content": '{"steps": [], "result": 0.5}'}, 0.5, {}),
+        ({"content": "Nice."}, None, {"model_grader_parse_error": True}),
+        ({"content": None, "refusal": "No."}, None, {"model_grader_refusal_error": True}),
+        (None, None, {"model_grader_server_error": True,
+                      "model_grader_server_error_details": "status 404"}),
+    ],
+)  # fmt: skip
+async def test_a_model_judges_where_the_operator_names_its_endpoint(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Any, reward: float | None,
+    flags: dict[str, Any],
+) -> None:  # fmt: skip
+    """OpenAI's client, our application, workers behind their walls, and a server that they ask."""
+    openai = pytest.importorskip("openai", reason="comes with vLLM")
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    chat = {"choices": [{"message": answer}], "usage": usage}
+    grader = {"type": "score_model", "name": "s", "model": "judge", "input": ASKED}
+    with asking(chat) as server:
+        if answer is None:
+            server.replies = [lambda handler: handler.say({}, 404)]
+        monkeypatch.setenv("STROP_GRADER_MODEL_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        async with serving(store, home=tmp_path) as app:
+            token = (await KeyStore(store.link).create("k", scopes=["verify"])).token
+            async with client_of(app) as http:
+                client = openai.AsyncOpenAI(
+                    base_url="http://127.0.0.1/v1", api_key=token, max_retries=0, http_client=http
+                )
+                graders = client.fine_tuning.alpha.graders
+                assert (await graders.validate(grader=grader)).grader.name == "s"
+                done = await graders.run(grader=grader, model_sample="Oslo", item={"city": "Oslo"})
+    assert done.reward == reward
+    told = {**CLEAN, **flags}
+    assert done.metadata.errors.model_dump(by_alias=True) == told
+    if answer is not None:
+        assert (done.metadata.token_usage, done.metadata.sampled_model_name) == (12, "judge")
+        assert done.api_model_grader_token_usage_per_model == {"judge": usage}

@@ -148,8 +148,6 @@ def test_a_spec_is_taken_as_it_stands():
 @pytest.mark.parametrize(
     ("grader", "says"),
     [
-        ({"type": "score_model", "name": "s", "model": "x", "input": []}, "no endpoint"),
-        ({"type": "label_model", "name": "s", "model": "x", "input": []}, "no endpoint"),
         ({"type": "oracle"}, "'oracle' is no grader; the types are string_check"),
         ({"type": ["math"]}, "is no grader"),
         ({"name": "x"}, "give a `type`"),

@@ -9,13 +9,13 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.verifiers.answering_server import Handler, Reply, Server, serving
 from verifiers import guarded_http
 from verifiers.guarded_http import Allowed, GuardedError, post
 from verifiers.judge import judge
@@ -23,54 +23,13 @@ from verifiers.pool import WorkerPool
 from verifiers.spec import SpecError, parse_spec
 from verifiers.verdict import Verdict
 
-Reply = Callable[["Handler"], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: "Server"  # type: ignore[assignment]
-    body: bytes
-
-    def do_POST(self) -> None:
-        self.body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append(self)
-        self.server.replies[min(len(self.server.requests), len(self.server.replies)) - 1](self)
-
-    def say(self, data: Any, status: int = 200, **headers: str) -> None:
-        body = data if isinstance(data, bytes) else json.dumps(data).encode()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        del format, args
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[Handler] = []
-        self.replies: list[Reply] = [lambda handler: handler.say({"score": 1})]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/grade?v=1"
-
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("STROP_GRADER_SECRET_TEAM", "key")
     monkeypatch.setenv("STROP_GRADER_ALLOW", "10.0.0.0/8, 127.0.0.1")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving({"score": 1}) as server:
         yield server
-        server.shutdown()
-        thread.join(timeout=10)
 
 
 def ask(url: str, completion: str = "so 12", **options: Any) -> Verdict:
@@ -385,11 +344,11 @@ def test_a_redirect_to_a_private_address_is_an_answer_and_no_way(server: Server)
     server.replies = [
         lambda handler: handler.say({}, 302, Location="http://169.254.169.254/latest/meta-data/")
     ]
-    status, _ = post(
+    answer = post(
         server.url, b"{}", {}, deadline=time.monotonic() + 5, max_answer=100,
         allowed=Allowed("STROP_GRADER_ALLOW"),
     )  # fmt: skip
-    assert status == 302
+    assert answer.status == 302
     assert len(server.requests) == 1
 
 

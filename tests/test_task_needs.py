@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from services.config import TasksSpec
-from services.task_databases import folders, unreachable
+from services.task_needs import folders, unreachable
 from trainer.records import Privileged, Task
 
 
@@ -50,3 +52,17 @@ def test_each_database_that_cannot_be_queried_is_told_once_with_a_task_of_its(
     assert "lost.sqlite" in lost.message
     assert "task 'third'" in beyond.message
     assert "lies outside" in beyond.message
+
+
+def test_tasks_that_ask_a_model_are_told_once_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    about = [{"role": "user", "content": "{{ sample.output_text }}"}]
+    asks = {"kind": "score_model", "model": "m", "input": about}
+    inside = {"kind": "multi", "graders": {"m": asks}, "calculate_output": "m"}
+    tasks = [task("first", asks), task("second", inside)]
+    monkeypatch.delenv("STROP_GRADER_MODEL_URL", raising=False)
+    (missing,) = unreachable(tasks, [], "tasks.jsonl")
+    assert "task 'first': a score_model verifier asks a model" in missing.message
+    monkeypatch.setenv("STROP_GRADER_MODEL_URL", "https://models.example/v1")
+    assert unreachable(tasks, [], "tasks.jsonl") == []

@@ -1,7 +1,7 @@
-"""The database files that a job's tasks name: where they may lie, and which cannot be queried.
+"""What a job's tasks name beyond their file: databases, where they may lie, and models to ask.
 
 In: the job's task files and their tasks. Out: folders, and problems task by task, before
-anything runs. Opens no database.
+anything runs. Opens no database, asks no model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 from services.config import TasksSpec
 from trainer.dataset import TaskProblem
 from trainer.records import Task
+from verifiers import model_endpoint
 from verifiers.databases import Databases, names_a_file
+from verifiers.model_specs import ModelSpec
 from verifiers.spec import SpecError, parse_spec, plain
 from verifiers.sql_spec import SqlSpec
 
@@ -24,7 +26,8 @@ def folders(files: TasksSpec) -> list[str]:
 
 
 def unreachable(tasks: Iterable[Task], allowed: Sequence[str], file: str) -> list[TaskProblem]:
-    """One problem for each database that is not there, or lies outside the folders `allowed`."""
+    """One problem for each database that is not there, or lies outside the folders `allowed`,
+    and one where a model is to be asked and none can be."""
     databases = Databases(allowed)
     problems: dict[str, TaskProblem] = {}
     for task in tasks:
@@ -35,6 +38,9 @@ def unreachable(tasks: Iterable[Task], allowed: Sequence[str], file: str) -> lis
             problems.setdefault(str(error), TaskProblem(file, None, "verifier", message))
             continue
         for leaf in plain(spec):
+            if isinstance(leaf, ModelSpec) and (why := model_endpoint.missing()):
+                message = f"task {task.id!r}: a {leaf.kind} verifier {why}"
+                problems.setdefault(why, TaskProblem(file, None, "verifier.kind", message))
             if (
                 isinstance(leaf, SqlSpec)
                 and names_a_file(leaf)
