@@ -5,7 +5,7 @@ Frozen plain data, and the table of legal status changes. Knows nothing of Redis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -54,7 +54,8 @@ class Job:
     """A training job as it stands.
 
     Times are seconds since the epoch by the store's clock. `spec` is the resolved job spec
-    as JSON data. `progress` is the data of the newest step event.
+    as JSON data. `progress` is the data of the newest step event, `rewards` the mean reward of
+    some of the steps, evenly spaced: (step, reward).
     """
 
     id: str
@@ -68,6 +69,7 @@ class Job:
     error: JobError | None
     result: Mapping[str, Any] | None
     progress: Mapping[str, Any] | None
+    rewards: Sequence[tuple[int, float]]
 
     priority: int
     request: Request | None

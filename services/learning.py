@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 
 from services.histograms import CREDIT_BOUNDS, counted, flat
 from services.trace_batch import trace_of
+from services.trace_vocabulary import Vocabulary, has_vocabulary, write_vocabulary
 from services.traces import write_step
 from services.weights import Entry, Manifest, Publication, checksum, pack, unpack_verified
 from trainer.adamw import LearningError
@@ -31,6 +32,7 @@ from trainer.ema import WeightAverage
 from trainer.evidence import Evidence, shortened_share, taught_batch
 from trainer.leakage import LeakWatch
 from trainer.learner import Learner
+from trainer.pieces import pieces, special
 from trainer.policy import Dtype
 from trainer.ranks import rank
 from trainer.records import Group, Rollout, Task
@@ -59,6 +61,7 @@ class LearningOptions:
     trace_folder: str
     checkpoint_folder: str
     checkpoints_kept: int
+    alternatives: int = 0
     leak_patterns: tuple[str, ...] = ()
 
 
@@ -87,6 +90,7 @@ class LearnerWorker:
             seed=options.seed,
             steps=options.steps,
             max_tokens=options.max_tokens,
+            alternatives=options.alternatives,
         )
         self._leaks = LeakWatch(Path(options.trace_folder) / "leakage.json", options.leak_patterns)
         teacher = getattr(options.algorithm, "teacher", None)
@@ -137,8 +141,17 @@ class LearnerWorker:
             return metrics, None
         if seen is not None:
             metrics["shortened_share"] = shortened_share(seen)
-        done = replace(trace, student_logprobs=streams.student_logprobs, credit=streams.credit)
+        best = streams.alternative_logprobs
+        done = replace(
+            trace,
+            student_logprobs=streams.student_logprobs,
+            entropy=streams.entropy,
+            alternative_ids=streams.alternative_ids,
+            alternative_logprobs=None if best is None else best.astype(np.float16),
+            credit=streams.credit,
+        )
         try:
+            self._keep_vocabulary()
             write_step(self._options.trace_folder, done)
             if streams.credit is not None:
                 metrics |= flat("credit_histogram", counted(streams.credit, CREDIT_BOUNDS))
@@ -148,6 +161,12 @@ class LearnerWorker:
         except OSError as error:
             return metrics, f"the trace of step {step + 1} cannot be written: {error}"
         return metrics, None
+
+    def _keep_vocabulary(self) -> None:
+        """Once for a job: what the tokens of its traces say."""
+        if not has_vocabulary(self._options.trace_folder):
+            found = Vocabulary(pieces(self._tokenizer), special(self._tokenizer))
+            write_vocabulary(self._options.trace_folder, found)
 
     def _group(self, reference: GroupRefs) -> Group:
         rollouts, verdicts = ray.get([reference.rollouts, reference.verdicts])

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ import httpx
 from services import dispatcher
 from services.access_settings import is_loopback
 from services.api.binding import check_transport
+from services.callers import Scope
 from services.errors import CannotStart
 from services.key_store import KeyStore
 from services.local_parts import Part, Running, Tell
@@ -61,8 +62,16 @@ class _Stopped(Exception):
 class _Local:
     """One run of the local service. Parts are stopped in the reverse order of their start."""
 
-    def __init__(self, settings: Settings, tell: Tell) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Tell,
+        seed: Callable[[Store], Awaitable[None]] | None = None,
+        scopes: Sequence[Scope] = ("admin",),
+    ) -> None:
         self._settings = settings
+        self._seed = seed
+        self._scopes = scopes
         self._tell = tell
         self._asked = threading.Event()
         self._parts: list[Part] = []
@@ -103,12 +112,18 @@ class _Local:
             self._parts.append(Part("store", self._start_store))
             self._tell("store is ready")
         store_url = settings.store_url if self._store is None else self._store.url
+        if self._seed is not None:
+            _with_store(store_url, self._seed)
         self._ensure_key(store_url)
 
         # Ray starts while the API does; it must outlive the dispatcher, which is stopped first.
-        if not settings.ray_address:
+        if self._trains and not settings.ray_address:
             self._parts.append(Part("ray", self._start_ray))
-        environment = {**self._family.environment(), "STROP_REDIS_URL": store_url}
+        environment = {
+            **self._family.environment(),
+            "STROP_HOME": str(settings.home),
+            "STROP_REDIS_URL": store_url,
+        }
         if settings.data_roots is None and is_loopback(host):
             environment["STROP_DATA_ROOTS"] = "/"  # who reaches it is its own user
         # The socket stays ours as well: while the API is started again, requests wait in it.
@@ -117,19 +132,26 @@ class _Local:
         )
         if self._ray is not None:
             self._tell(f"Ray is ready at {self._ray_address(self._ray)}")
-        self._parts.append(Part("dispatcher", lambda: self._start_dispatcher(environment)))
+        if self._trains:
+            self._parts.append(Part("dispatcher", lambda: self._start_dispatcher(environment)))
 
         scheme = "http" if settings.tls_cert is None else "https"
         url = f"{scheme}://{_reachable(host)}:{port}"
         self._wait("api", lambda: _answers(f"{url}/readyz"))
         self._tell(f"API is ready at {url}")
-        self._wait("dispatcher", lambda: _with_store(store_url, Store.workers))
-        self._tell("dispatcher is ready")
+        if self._trains:
+            self._wait("dispatcher", lambda: _with_store(store_url, Store.workers))
+            self._tell("dispatcher is ready")
 
         write_private(settings.service_file, json.dumps({"url": url, "pid": os.getpid()}))
         stack.callback(settings.service_file.unlink, missing_ok=True)
         metrics = None if self._ray is None else self._ray.metrics_url
         return Service(url, settings.api_key_file, settings.home, metrics)
+
+    @property
+    def _trains(self) -> bool:
+        """Whether it runs jobs: a store that is seeded is there to be looked at."""
+        return self._seed is None
 
     def _start_store(self) -> Running:
         if self._store is None:
@@ -177,9 +199,9 @@ class _Local:
         async def good(store: Store) -> str:
             keys = KeyStore(store.link)
             key = await keys.check(token)
-            if key is not None and key.caller.may("admin"):
+            if key is not None and all(map(key.caller.may, self._scopes)):
                 return token
-            return (await keys.create("local user", scopes=["admin"])).token
+            return (await keys.create("local user", scopes=self._scopes)).token
 
         if (mine := _with_store(store_url, good)) != token:
             write_private(file, mine)
@@ -253,13 +275,22 @@ class _Local:
         self._asked.set()
 
 
-def up(settings: Settings, *, tell: Tell, on_ready: Callable[[Service], None]) -> int:
+def up(
+    settings: Settings,
+    *,
+    tell: Tell,
+    on_ready: Callable[[Service], None],
+    seed: Callable[[Store], Awaitable[None]] | None = None,
+    scopes: Sequence[Scope] = ("admin",),
+) -> int:
     """Run the local service in the foreground, from the main thread, until a signal stops it.
 
-    `tell` gets a line for each part; `on_ready` is called once all of them are. Returns the
-    exit status. Raises CannotStart or StoreUnavailable, with nothing left running.
+    `tell` gets a line for each part; `on_ready` is called once all of them are. What `seed` puts
+    into the store can be looked at: then there is neither Ray nor a dispatcher. The user's key
+    has these scopes. Returns the exit status. Raises CannotStart or StoreUnavailable, with
+    nothing left running, and whatever `seed` raises.
     """
-    return _Local(settings, tell).run(on_ready)
+    return _Local(settings, tell, seed, scopes).run(on_ready)
 
 
 @contextmanager

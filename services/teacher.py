@@ -84,17 +84,14 @@ class TeacherOptions:
 
 @dataclass(slots=True)
 class _Passes:
-    """Sequences to score, head to tail: prompts, of which something may have been left out, with
-    completions."""
+    """Sequences to score, head to tail: prompts with completions."""
 
     prompts: list[Prompt] = field(default_factory=list[Prompt])
-    left_out: list[int] = field(default_factory=list[int])
     completions: list[NDArray[np.int32]] = field(default_factory=list[NDArray[np.int32]])
 
-    def add(self, prompt: TeacherPrompt, completion: NDArray[np.int32]) -> int:
+    def add(self, prompt: Prompt, completion: NDArray[np.int32]) -> int:
         """Ask for one more; returns its place."""
-        self.prompts.append(prompt.ids)
-        self.left_out.append(prompt.left_out)
+        self.prompts.append(prompt)
         self.completions.append(completion)
         return len(self.prompts) - 1
 
@@ -177,19 +174,23 @@ class Teacher:
         None for a rollout that cannot move the policy, or for which there is no context.
         """
         asked, passes = self._asked(groups), _Passes()
-        places = [
-            [
-                None if prompt is None else passes.add(prompt, rollout.completion_ids)
-                for prompt, rollout in zip(
-                    self._prompts(group, asked[g]), group.rollouts, strict=True
-                )
-            ]
-            for g, group in enumerate(groups)
-        ]
+        prompts = [self._prompts(group, asked[g]) for g, group in enumerate(groups)]
+        for group, row in zip(groups, prompts, strict=True):
+            for prompt, rollout in zip(row, group.rollouts, strict=True):
+                if prompt is not None:
+                    passes.add(prompt.ids, rollout.completion_ids)
         if not passes.prompts:
             return [[None] * len(group.rollouts) for group in groups], 0
         scored = iter(self._scored(passes))
-        said = [[None if place is None else next(scored) for place in row] for row in places]
+        said = [
+            [
+                None
+                if prompt is None
+                else replace(next(scored), turn=prompt.turn, left_out=prompt.left_out)
+                for prompt in row
+            ]
+            for row in prompts
+        ]
         tokens = passes.tokens
         if isinstance(self._algorithm, Rlsd) and self._algorithm.contrasts:
             said, more = self._contrasted(groups, said, self._algorithm.evidence)
@@ -210,33 +211,24 @@ class Teacher:
         """The prompt under which each rollout is scored; None for one that is not."""
         if not any(asked):
             return [None] * len(asked)
-        seen: list[TeacherPrompt | None]
         if self._view is None:
-            seen = [TeacherPrompt(rollout.prompt_ids) for rollout in group.rollouts]
+            seen: list[TeacherPrompt | None] = [TeacherPrompt(r.prompt_ids) for r in group.rollouts]
         else:
             seen = self._view.of_group(group.task, group.rollouts, group.verdicts)
         return [prompt if wanted else None for prompt, wanted in zip(seen, asked, strict=True)]
 
     def _scored(self, passes: _Passes) -> list[Evidence]:
         """Score the sequences; the likeliest tokens too, where the algorithm compares them."""
-        algorithm, flat = self._algorithm, passes.flat
+        algorithm, prompts = self._algorithm, passes.prompts
         k = algorithm.top_k if isinstance(algorithm, Distillation) else 0
-        found: dict[str, NDArray[Any]] = {}
         if k == 0:
-            found["logprobs"] = self._scorer.score(*flat)
-        else:
-            likeliest = self._scorer.score_likeliest(*flat, k=k, vocabulary=self._vocabulary)
-            found["logprobs"], found["top_ids"], found["top_logprobs"] = likeliest
-        streams = {name: passes.cut(stream) for name, stream in found.items()}
+            scored = passes.cut(self._scorer.score(*passes.flat))
+            return [Evidence(len(p), x) for p, x in zip(prompts, scored, strict=True)]
+        found = self._scorer.score_likeliest(*passes.flat, k=k, vocabulary=self._vocabulary)
+        streams = zip(prompts, *(passes.cut(stream) for stream in found), strict=True)
         return [
-            Evidence(
-                len(prompt),
-                left_out=left_out,
-                **{name: parts[place] for name, parts in streams.items()},
-            )
-            for place, (prompt, left_out) in enumerate(
-                zip(passes.prompts, passes.left_out, strict=True)
-            )
+            Evidence(len(prompt), sampled, top_ids=ids, top_logprobs=logprobs)
+            for prompt, sampled, ids, logprobs in streams
         ]
 
     def _contrasted(
@@ -271,7 +263,7 @@ class Teacher:
 
     def _wrong_prompts(
         self, group: Group, said: Sequence[Evidence | None], count: int
-    ) -> list[list[TeacherPrompt]]:
+    ) -> list[list[Prompt]]:
         """The prompts with a wrong answer under which each rollout is scored too."""
         view, rollouts = self._view, group.rollouts
         if view is None or all(evidence is None for evidence in said):
@@ -287,7 +279,7 @@ class Teacher:
             []
             if evidence is None
             else [
-                prompt
+                prompt.ids
                 for one in chosen(r, rollouts, found, count)
                 if (prompt := seen[one.index][r]) is not None
             ]

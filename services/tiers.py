@@ -206,6 +206,7 @@ class RayTiers:
             trace_folder=str(self._folder / "traces"),
             checkpoint_folder=str(self._folder / "checkpoints"),
             checkpoints_kept=job.checkpoint.keep,
+            alternatives=job.traces.alternatives,
             leak_patterns=job.leakage.patterns,
         )
 

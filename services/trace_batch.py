@@ -36,6 +36,9 @@ def trace_of(
         teacher_prompt_lengths=None
         if evidence is None
         else np.array([0 if e is None else e.prompt_length for e in evidence], np.int32),
+        teacher_turns=None
+        if evidence is None
+        else tuple("" if e is None else e.turn for e in evidence),
     )
 
 

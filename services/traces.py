@@ -20,10 +20,14 @@ together they are all that a replay needs. Arrays come back bit for bit.
 | `top_ids`            | list<int32>?    | [T x K] the teacher's likeliest tokens at each place |
 | `top_logprobs`       | list<float32>?  | [T x K] and their log-probs                          |
 | `student_logprobs`   | list<float32>?  | [T] of the learner; NaN where it was not asked       |
+| `entropy`            | list<float32>?  | [T] of the learner's distribution (nats); NaN likewise |
+| `alternative_ids`    | list<int32>?    | [T x K] the learner's likeliest tokens; -1 likewise  |
+| `alternative_logprobs` | list<float16>? | [T x K] and their log-probs; NaN likewise           |
 | `credit`             | list<float32>?  | [T] token advantages = advantage x token weight      |
 | `token_weights`      | list<float32>?  | [T] credit / advantage; 1 where the advantage is 0   |
 | `span_mask`          | list<bool>?     | [T] tokens whose credit evidence may move            |
 | `teacher_prompt_length` | int32?       | tokens of the privileged prompt                      |
+| `teacher_turn`       | string?         | what only the teacher read, as it read it            |
 | `advantage`          | float32         | group-relative; NaN where there is no verdict        |
 | `score`              | float64?        | null exactly for `infra_error`                       |
 | `status`             | string          | status of the verdict                                |
@@ -31,14 +35,16 @@ together they are all that a replay needs. Arrays come back bit for bit.
 | `cpu_ms`, `wall_ms`  | float64         | cost of the verdict                                  |
 
 Rollouts that did not enter the batch (`trainer.batch.learnable`) have null in the columns
-that come from it. Reads and writes files; knows nothing of models, Ray or torch.
+that come from it. A file is cut into row groups of whole groups, so that one rollout is read
+without the rest. What each token id says is in `vocabulary.parquet` (services/
+trace_vocabulary.py). Reads and writes files; knows nothing of models, Ray or torch.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +77,14 @@ SCHEMA = pa.schema(
         ("top_ids", pa.list_(pa.int32())),
         ("top_logprobs", _FLOATS),
         ("student_logprobs", _FLOATS),
+        ("entropy", _FLOATS),
+        ("alternative_ids", pa.list_(pa.int32())),
+        ("alternative_logprobs", pa.list_(pa.float16())),
         ("credit", _FLOATS),
         ("token_weights", _FLOATS),
         ("span_mask", pa.list_(pa.bool_())),
         ("teacher_prompt_length", pa.int32()),
+        ("teacher_turn", pa.string()),
         ("advantage", pa.float32()),
         ("score", pa.float64()),
         ("status", pa.string()),
@@ -84,12 +94,19 @@ SCHEMA = pa.schema(
     ]
 )
 JOB_FILE = "job.json"
+ROW_GROUP_TOKENS = 2**16
+"""Completion tokens from which on a row group is full."""
+_LATER = {"entropy", "alternative_ids", "alternative_logprobs", "teacher_turn"}
+"""Columns that traces of an earlier release lack."""
 _PER_TOKEN = (
     "teacher_logprobs",
     "contrast_logprobs",
     "top_ids",
     "top_logprobs",
     "student_logprobs",
+    "entropy",
+    "alternative_ids",
+    "alternative_logprobs",
     "credit",
     "span_mask",
 )
@@ -104,8 +121,9 @@ class StepTrace:
     """One step as it happened.
 
     The arrays are flat over the completion tokens of the batch, C of them, in its order
-    (`trainer.batch.learnable(groups)`), [C, K] for the teacher's likeliest tokens;
-    `teacher_prompt_lengths` is int32[S], 0 where the teacher had no context.
+    (`trainer.batch.learnable(groups)`), [C, K] for the likeliest tokens of teacher and learner;
+    `teacher_prompt_lengths` is int32[S], 0 where the teacher had no context, and `teacher_turns`
+    has S texts, "" there.
     """
 
     step: int
@@ -115,9 +133,13 @@ class StepTrace:
     top_ids: NDArray[np.int32] | None = None
     top_logprobs: NDArray[np.float32] | None = None
     student_logprobs: NDArray[np.float32] | None = None
+    entropy: NDArray[np.float32] | None = None
+    alternative_ids: NDArray[np.int32] | None = None
+    alternative_logprobs: NDArray[np.float16] | None = None
     credit: NDArray[np.float32] | None = None
     span_mask: NDArray[np.bool_] | None = None
     teacher_prompt_lengths: NDArray[np.int32] | None = None
+    teacher_turns: tuple[str, ...] | None = None
 
 
 def write_job(folder: str | Path, spec: Mapping[str, Any]) -> Path:
@@ -163,7 +185,9 @@ def write_step(folder: str | Path, trace: StepTrace) -> Path:
     partial = path.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file, compression="zstd")
+            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+                for part in _row_groups(rows):
+                    writer.write_table(pa.Table.from_pylist(part, schema=SCHEMA))
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -181,7 +205,7 @@ def read_step(path: str | Path) -> StepTrace:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
     except pa.ArrowException as error:
         raise TraceError(f"{path}: is not Parquet: {error}") from error
-    if missing := sorted(set(SCHEMA.names) - set(table.schema.names)):
+    if missing := sorted(set(SCHEMA.names) - _LATER - set(table.schema.names)):
         raise TraceError(f"{path}: is not a trace: it lacks {', '.join(missing)}")
     if table.num_rows == 0:
         raise TraceError(f"{path}: holds no rollout")
@@ -205,6 +229,7 @@ def read_step(path: str | Path) -> StepTrace:
         return None if values is None else values.reshape(tokens, -1)
 
     lengths = [row["teacher_prompt_length"] for row in inside]
+    turns = [row["teacher_turn"] for row in inside]
     return StepTrace(
         step=rows[0]["step"],
         groups=groups,
@@ -213,12 +238,29 @@ def read_step(path: str | Path) -> StepTrace:
         top_ids=wide("top_ids", np.int32),
         top_logprobs=wide("top_logprobs", np.float32),
         student_logprobs=flat("student_logprobs", np.float32),
+        entropy=flat("entropy", np.float32),
+        alternative_ids=wide("alternative_ids", np.int32),
+        alternative_logprobs=wide("alternative_logprobs", np.float16),
         credit=flat("credit", np.float32),
         span_mask=flat("span_mask", np.bool_),
         teacher_prompt_lengths=None
         if not lengths or None in lengths
         else np.array(lengths, dtype=np.int32),
+        teacher_turns=None if not turns or None in turns else tuple(turns),
     )
+
+
+def _row_groups(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of whole groups, as many as it takes to have ROW_GROUP_TOKENS tokens."""
+    part: list[dict[str, Any]] = []
+    tokens = 0
+    for row in rows:
+        if tokens >= ROW_GROUP_TOKENS and row["group"] != part[-1]["group"]:
+            yield part
+            part, tokens = [], 0
+        part.append(row)
+        tokens += len(row["completion_ids"])
+    yield part
 
 
 def _rows(trace: StepTrace) -> list[dict[str, Any]]:
@@ -234,9 +276,10 @@ def _rows(trace: StepTrace) -> list[dict[str, Any]]:
                 f"{name} has shape {array.shape} for {ends[-1] if where else 0} completion tokens"
             )
         per_token[name] = np.split(array, ends[:-1])
-    lengths = trace.teacher_prompt_lengths
-    if lengths is not None and len(lengths) != len(where):
-        raise TraceError(f"{len(lengths)} teacher prompt lengths for {len(where)} sequences")
+    lengths, turns = trace.teacher_prompt_lengths, trace.teacher_turns
+    for name, values in (("teacher prompt lengths", lengths), ("teacher turns", turns)):
+        if values is not None and len(values) != len(where):
+            raise TraceError(f"{len(values)} {name} for {len(where)} sequences")
     sequence = {place: index for index, place in enumerate(where)}
     rows: list[dict[str, Any]] = []
     for g, group in enumerate(trace.groups):
@@ -268,6 +311,8 @@ def _rows(trace: StepTrace) -> list[dict[str, Any]]:
                     row["token_weights"] = _weights(row["credit"], group.advantages[r])
                 if lengths is not None:
                     row["teacher_prompt_length"] = lengths[index]
+                if turns is not None:
+                    row["teacher_turn"] = turns[index]
             rows.append(row)
     return rows
 
@@ -280,6 +325,9 @@ def _by_row(table: pa.Table) -> zip[tuple[Any, ...]]:
     """The table's rows, lists as numpy arrays: a token is not a Python object."""
     columns: list[Sequence[Any]] = []
     for name in SCHEMA.names:
+        if name not in table.schema.names:
+            columns.append([None] * table.num_rows)
+            continue
         column = table.column(name).combine_chunks()
         if pa.types.is_list(column.type):
             values = column.values.to_numpy(zero_copy_only=False)

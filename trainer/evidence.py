@@ -28,6 +28,7 @@ class Evidence:
     top_ids        int32[T, K]    the teacher's likeliest tokens at each place, or None
     top_logprobs   float32[T, K]  and their log-probs, or None
     left_out       characters of privileged text left out of its prompt, at marked places
+    turn           what that prompt has beyond the policy's, as text; "" for nothing
     """
 
     prompt_length: int
@@ -36,6 +37,7 @@ class Evidence:
     top_ids: NDArray[np.int32] | None = None
     top_logprobs: NDArray[np.float32] | None = None
     left_out: int = 0
+    turn: str = ""
 
 
 def shortened_share(evidence: Sequence[Evidence | None]) -> float:

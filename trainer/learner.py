@@ -25,7 +25,7 @@ from trainer.algorithms import AlgorithmError, Tokens, mix_at, require, run, wit
 from trainer.batch import check
 from trainer.checkpoint import Checkpoint
 from trainer.diagnostics import Sums
-from trainer.logprobs import wide_dtype
+from trainer.logprobs import Distribution, wide_dtype
 from trainer.losses import importance_weights, token_scales
 from trainer.masters import Masters
 from trainer.packing import Pack, pack, shares
@@ -43,17 +43,64 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What one step gave to each completion token, for traces; all float32[C].
+    """What one step gave to each of C completion tokens, for traces.
 
-    student_logprobs  of the policy before the step (nats); NaN where it was not asked, because
-                      the sequence could not move it
-    weights           factor of the token's advantage
-    credit            advantage times weight; None where advantages play no part
+    student_logprobs      float32[C]     of the policy before the step (nats); NaN where it was not
+                                         asked, because the sequence could not move it
+    weights               float32[C]     factor of the token's advantage
+    credit                float32[C]     advantage times weight; None where advantages play no part
+    entropy               float32[C]     of the policy as the update that ran the sequence found it
+                                         (nats); NaN where it was not asked
+    alternative_ids       int32[C, K]    its likeliest tokens, the likeliest first; -1 likewise
+    alternative_logprobs  float32[C, K]  and their log-probs; NaN likewise. None without both
     """
 
     student_logprobs: NDArray[np.float32]
     weights: NDArray[np.float32]
     credit: NDArray[np.float32] | None
+    entropy: NDArray[np.float32]
+    alternative_ids: NDArray[np.int32] | None = None
+    alternative_logprobs: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What this rank saw of the policy's distributions: entropies [C], and [C, K] tokens with
+    their log-probs; 0 where another rank runs the sequence, or none."""
+
+    entropies: NDArray[np.float32]
+    ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, count: int, width: int) -> _Seen:
+        """Nothing seen of `count` places, with `width` tokens at each."""
+        shape = (count, width)
+        return cls(np.zeros(count, np.float32), np.zeros(shape, np.int32), np.zeros(shape, "f4"))
+
+    @property
+    def width(self) -> int:
+        """How many tokens are kept at each place."""
+        return self.ids.shape[1]
+
+    def put(self, places: Indices, found: Distribution) -> None:
+        """Keep what was seen at these places."""
+        self.entropies[places] = found.entropies.cpu().numpy()
+        if self.width:
+            self.ids[places] = found.top_ids.cpu().numpy()
+            self.logprobs[places] = found.top_logprobs.cpu().numpy()
+
+    def of_all_ranks(
+        self, run: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32] | None, NDArray[np.float32] | None]:
+        """The same of all ranks together, blanked where no sequence was `run`."""
+        entropies = reduced(self.entropies)
+        entropies[~run] = np.nan
+        if not self.width:
+            return entropies, None, None
+        ids, logprobs = reduced(self.ids), reduced(self.logprobs)
+        ids[~run], logprobs[~run] = -1, np.nan
+        return entropies, ids, logprobs
 
 
 class Learner:
@@ -72,18 +119,20 @@ class Learner:
         steps: int | None = None,
         max_tokens: int | None = None,
         start_path: str | Path | None = None,
+        alternatives: int = 0,
     ) -> None:
         """Load the policy. `temperature` is the one rollouts are sampled at.
 
         `seed` draws the minibatches when a batch is split into several updates. `steps` is the
         length of the run and `max_tokens` the longest completion, which some settings of an
         algorithm are relative to. `start_path` holds the weights the run started from, if
-        they are not those of `model_path`. Raises ModelError when a folder holds no usable
+        they are not those of `model_path`. `alternatives` of the policy's likeliest tokens at each
+        place are among the streams. Raises ModelError when a folder holds no usable
         model, AlgorithmError when the algorithm needs a length that is not given.
         """
         torch.manual_seed(seed)
         self.algorithm, self.spec, self.seed = algorithm, optimizer, seed
-        self.steps, self.max_tokens = steps, max_tokens
+        self.steps, self.max_tokens, self.alternatives = steps, max_tokens, alternatives
         if algorithm.aggregation == "constant" and max_tokens is None:
             raise AlgorithmError("algorithm.aggregation constant divides by max_tokens: give it")
         try:
@@ -121,6 +170,7 @@ class Learner:
         count = len(batch.engine_logprobs)
         student = np.zeros(count, dtype=np.float32)
         factors = np.zeros(count, dtype=np.float32)
+        seen = _Seen.of(count, min(self.alternatives, len(self.policy.head.weight)))
         sums, norm = Sums(), 0.0
 
         asked = with_gradient(self.algorithm, batch.advantages, batch.is_taught)
@@ -134,7 +184,7 @@ class Learner:
             # Several updates move the policy under its own feet: the ratio needs a fixed base.
             old = self._score(batch, np.flatnonzero(asked))
         for sequences in minibatches:
-            streams = (student, factors, sums)
+            streams = (student, factors, seen, sums)
             loss = self._accumulate(batch, sequences, asked, old, start, step, streams)
             norm = self.optimizer.update(step, loss)
 
@@ -142,6 +192,7 @@ class Learner:
         student, factors = reduced(student), reduced(factors)
         run_through = np.repeat(asked, lengths)
         student[~run_through], factors[~run_through] = np.nan, 1.0
+        entropy, ids, best = seen.of_all_ranks(run_through)
         measured = ~np.isnan(start) & run_through
         if rank() == 0:
             sums.anchor(*(torch.from_numpy(values[measured]) for values in (student, start)))
@@ -164,7 +215,7 @@ class Learner:
         credit = None
         if isinstance(self.algorithm, PolicyGradient):
             credit = factors * np.repeat(batch.advantages, lengths)
-        return metrics, Streams(student, factors, credit)
+        return metrics, Streams(student, factors, credit, entropy, ids, best)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Name and value of every weight in the compute dtype, as the model folder names them."""
@@ -264,10 +315,10 @@ class Learner:
         old: NDArray[Any] | None,
         start: NDArray[Any],
         step: int,
-        streams: tuple[NDArray[np.float32], NDArray[np.float32], Sums],
+        streams: tuple[NDArray[np.float32], NDArray[np.float32], _Seen, Sums],
     ) -> float:
         """Gradients of this rank's share of one update; fills the streams; returns its loss."""
-        student, factors, sums = streams
+        student, factors, seen, sums = streams
         mix = mix_at(self.algorithm, step, self.steps)
         taught = batch.is_taught
         scales = self._scales(batch, sequences)
@@ -289,8 +340,8 @@ class Learner:
             sequences=own,
         ):
             ids = self._at(batch.top_ids, part) if distils else None
-            logprobs, entropies = self.policy.completion_logprobs(
-                part, self.scorer.temperature, None if ids is None else ids.long()
+            logprobs, distribution = self.policy.completion_logprobs(
+                part, self.scorer.temperature, None if ids is None else ids.long(), seen.width
             )
             sampled = logprobs if ids is None else logprobs[:, 0]
             base = sampled.detach() if old is None else self._at(old, part)
@@ -315,8 +366,13 @@ class Learner:
             loss += made.loss.item()
             student[part.completions] = base.cpu().numpy()
             factors[part.completions] = made.factors.cpu().numpy()
+            seen.put(part.completions, distribution)
             sums.count(
-                tokens, made, entropies=entropies, engine_logprobs=engine, importance_cap=cap
+                tokens,
+                made,
+                entropies=distribution.entropies,
+                engine_logprobs=engine,
+                importance_cap=cap,
             )
         return loss
 

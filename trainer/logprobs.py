@@ -8,6 +8,7 @@ time. Knows nothing of models, sequences or losses.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ class _Chunks:
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """log softmax(hidden @ head.T / temperature)[targets], with its entropy, chunk by chunk."""
+    """log softmax(hidden @ head.T / temperature)[targets], chunk by chunk, with the entropy and the
+    k likeliest tokens of the distribution."""
 
     @staticmethod
     def forward(
@@ -58,11 +60,14 @@ class _TokenLogprobs(torch.autograd.Function):
         targets: Tensor,
         temperature: float,
         chunk: int,
-    ) -> tuple[Tensor, Tensor]:
+        k: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         count = len(targets)
         logprobs = torch.empty(targets.shape, dtype=wide_dtype(head), device=hidden.device)
         normalisers = torch.empty(count, dtype=logprobs.dtype, device=hidden.device)
         entropies = torch.empty_like(normalisers)
+        ids = torch.empty(count, k, dtype=torch.int64, device=hidden.device)
+        best = torch.empty(count, k, dtype=logprobs.dtype, device=hidden.device)
         chunks = _Chunks(head, bias, temperature, min(chunk, count))
         exponentials = torch.empty_like(chunks.wide)
         for start in range(0, count, chunk):
@@ -71,15 +76,18 @@ class _TokenLogprobs(torch.autograd.Function):
             highest = logits.amax(-1, keepdim=True)
             logits.sub_(highest)
             chosen = logits.gather(-1, targets[part])
+            if k:
+                best[part], ids[part] = logits.topk(k, dim=-1)
             powers = torch.exp(logits, out=exponentials[: len(logits)])
             total = powers.sum(-1)
             logprobs[part] = chosen - total.log()[:, None]
+            best[part] -= total.log()[:, None]
             entropies[part] = total.log() - powers.mul_(logits).sum(-1) / total
             normalisers[part] = highest.squeeze(-1) + total.log()
         ctx.save_for_backward(hidden, head, bias, targets, normalisers)
         ctx.temperature, ctx.chunk = temperature, chunk
-        ctx.mark_non_differentiable(entropies)
-        return logprobs, entropies
+        ctx.mark_non_differentiable(entropies, ids, best)
+        return logprobs, entropies, ids, best
 
     @staticmethod
     @once_differentiable
@@ -110,7 +118,22 @@ class _TokenLogprobs(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What else is known of the distribution at each of C places; for reading, no gradients.
+
+    entropies     float32[C]     nats
+    top_ids       int64[C, k]    the likeliest tokens, the likeliest first
+    top_logprobs  float32[C, k]  and their log-probs
+    """
+
+    entropies: Tensor
+    top_ids: Tensor
+    top_logprobs: Tensor
 
 
 def token_logprobs(
@@ -121,22 +144,24 @@ def token_logprobs(
     temperature: float = 1.0,
     bias: Tensor | None = None,
     chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Log-probs (nats) of the target tokens, float32 in the shape of `targets`, and entropies
-    of their distributions, float32[C].
+    k: int = 0,
+) -> tuple[Tensor, Distribution]:
+    """Log-probs (nats) of the target tokens, float32 in the shape of `targets`, and what the
+    same logits say of their distributions: entropies, and the k likeliest tokens.
 
     hidden   [C, H]  the state that predicts each place      targets  int64[C] or int64[C, K]
     head     [V, H]  the vocabulary projection               bias     [V] or None
     chunk            tokens whose logits exist at a time; by default 64 MiB of logits
 
     The distribution is softmax(hidden @ head.T / temperature), normalised in float32 (a
-    float64 model's in float64). Gradients flow to hidden, head and bias through the log-probs;
-    entropies are for reading.
+    float64 model's in float64). Gradients flow to hidden, head and bias through the log-probs.
     """
     size = chunk_tokens(len(head)) if chunk is None else chunk
     columns = targets if targets.ndim == 2 else targets[:, None]
-    logprobs, entropies = _TokenLogprobs.apply(hidden, head, bias, columns, temperature, size)
-    return (logprobs if targets.ndim == 2 else logprobs.squeeze(-1)), entropies
+    k = min(k, len(head))
+    found = _TokenLogprobs.apply(hidden, head, bias, columns, temperature, size, k)
+    logprobs, *others = found
+    return (logprobs if targets.ndim == 2 else logprobs.squeeze(-1)), Distribution(*others)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from trainer.logprobs import likeliest, token_logprobs
+from trainer.logprobs import Distribution, likeliest, token_logprobs
 from trainer.model_files import ModelError, looks_like_model
 from trainer.packing import Pack
 
@@ -217,9 +217,10 @@ class Policy:
         self.head: torch.nn.Linear = module.get_output_embeddings()  # pyright: ignore[reportAttributeAccessIssue]
 
     def completion_logprobs(
-        self, pack: Pack, temperature: float, candidates: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probs (nats) of the pack's completion tokens and entropies at them, float32[C] each.
+        self, pack: Pack, temperature: float, candidates: Tensor | None = None, k: int = 0
+    ) -> tuple[Tensor, Distribution]:
+        """Log-probs (nats) of the pack's completion tokens, float32[C], and the distributions at
+        them with their k likeliest tokens.
 
         With `candidates` int64[C, K], K more tokens for each place, the log-probs are
         [C, 1 + K]: the completion's own first.
@@ -233,12 +234,14 @@ class Policy:
             targets,
             temperature=temperature,
             bias=self.head.bias,
+            k=k,
         )
 
     def completion_likeliest(
         self, pack: Pack, temperature: float, k: int, vocabulary: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `completion_logprobs` without entropies, and of the k likeliest tokens at each place.
+        """As `completion_logprobs` without entropies, and of the k likeliest of the first
+        `vocabulary` tokens at each place.
 
         Log-probs [C], ids int64[C, k] and their log-probs [C, k]; without gradients.
         """

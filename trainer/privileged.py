@@ -13,7 +13,7 @@ nothing here touches a completion. The tokeniser is the only model part it knows
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -46,10 +46,12 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TeacherPrompt:
-    """`ids` int32[P']: the teacher's prompt. `left_out` characters of privileged text were
-    left out of it, at marked places; `fits` is False when it is still too long."""
+    """`ids` int32[P']: the teacher's prompt, in which `turn` is what only the teacher reads.
+    `left_out` characters of privileged text were left out of it, at marked places; `fits` is
+    False when it is still too long."""
 
     ids: NDArray[np.int32]
+    turn: str = ""
     left_out: int = 0
     fits: bool = True
 
@@ -124,23 +126,22 @@ class TeacherView:
         used = fields_used(self.spec)
         fields = {name: value for name, value in fields.items() if name in used}
 
-        def lay(longest: int | None) -> tuple[NDArray[np.int32], int]:
+        def lay(longest: int | None) -> TeacherPrompt:
             shown, left_out = (fields, 0) if longest is None else _shortened(fields, longest)
             turn = rendered(self.spec, shown, f"task {task.id!r}")
-            return _prompt(task.id, with_turn(task.messages, turn), self._tokenizer), left_out
+            ids = _prompt(task.id, with_turn(task.messages, turn), self._tokenizer)
+            return TeacherPrompt(ids, turn, left_out)
 
         limit = self._limit(task)
-        ids, left_out = lay(None)
-        if limit is None or len(ids) <= limit:
-            return TeacherPrompt(ids, left_out)
+        whole = lay(None)
+        if limit is None or len(whole.ids) <= limit:
+            return whole
         if not self._shorten:
-            return TeacherPrompt(ids, left_out, fits=False)
+            return replace(whole, fits=False)
         longest = max((len(piece) for piece in _pieces(fields)), default=0)
         longest = min(longest, CHARACTERS_PER_TOKEN * limit)
-        found = _largest(lambda n: len(lay(n)[0]) <= limit, SHORTEST_PIECE, longest)
-        if found is None:
-            return TeacherPrompt(ids, left_out, fits=False)
-        return TeacherPrompt(*lay(found))
+        found = _largest(lambda n: len(lay(n).ids) <= limit, SHORTEST_PIECE, longest)
+        return replace(whole, fits=False) if found is None else lay(found)
 
     def _limit(self, task: Task) -> int | None:
         if self.spec.max_tokens is None:

@@ -25,6 +25,7 @@ from services.api import (
     keys,
     me,
     model_routes,
+    rollouts,
     tenant_limits,
     webhooks,
 )
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
         app.state.feed = EventFeed(app.state.store)
         app.state.judging = Judging(settings.verify_workers, settings.databases)
         app.state.dry_runs = DryRuns()
+        app.state.traces = rollouts.Traces(app.state.store, settings.jobs_folder)
         app.state.model_servers = ModelServers(ServedModels(app.state.store.link), settings)
         yield
         await app.state.model_servers.close()
@@ -125,6 +127,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     for router in (
         jobs.router,
         job_logs.router,
+        rollouts.router,
         files.router,
         model_routes.router,
         inference.router,

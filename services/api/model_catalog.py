@@ -50,7 +50,8 @@ class ModelCatalog:
         self._policy = policy
 
     async def find(self, name: str, tenant: str) -> Model:
-        """The model of this name. Raises NotFound, also for another tenant's."""
+        """The model of this name. Raises NotFound, also for another tenant's, and Conflict for
+        one of a recorded run."""
         source = trained(name)
         if source is None:
             if await asyncio.to_thread(self._policy.problem, name):
@@ -58,6 +59,12 @@ class ModelCatalog:
             return _base(name)
         try:
             job = await self._store.get_job(source.job_id, tenant)
+            if (job.result or {}).get("recorded"):
+                raise Conflict(
+                    f"{name} belongs to a recorded run, and a recording holds no weights: submit "
+                    "the job to a service that trains, and ask what comes out of it",
+                    param="model",
+                )
             found = await self._trained(job, source.step)
         except NotFound:
             found = None

@@ -71,6 +71,14 @@ class JobObject(BaseModel):
     retry_of: str | None = Field(description="The job that this one tries again.")
     revision: int = Field(description="Counts its changes; the number in its `ETag`.")
     progress: dict[str, Any] | None = Field(description="Data of the newest step event.")
+    last_progress_at: int | None = Field(
+        description="When it last got on: a phase, a step, or its start. Of a running job that is "
+        "long ago when it is stalled."
+    )
+    reward_history: list[tuple[int, float]] = Field(
+        description="Step and mean reward of every step, or in a long job of every second, fourth, "
+        "...: at most 64. `/metrics` has them all."
+    )
     result: dict[str, Any] | None = Field(description="What a succeeded job leaves behind.")
 
     @classmethod
@@ -111,6 +119,8 @@ class JobObject(BaseModel):
             retry_of=job.retry_of,
             revision=job.revision,
             progress=None if job.progress is None else dict(job.progress),
+            last_progress_at=_whole(job.pulse_at or job.claimed_at),
+            reward_history=list(job.rewards),
             result=None if job.result is None else dict(job.result),
         )
 

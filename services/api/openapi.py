@@ -36,6 +36,7 @@ _PARAMETERS = {
     "key_id": "Identifier of the key: its middle part.",
     "endpoint_id": "Identifier of the webhook endpoint.",
     "model": "Name of the model.",
+    "rollout_id": "Identifier of the rollout, `<step>-<group>-<rollout>`.",
 }
 _MEANINGS = {
     400: "The body is not strict JSON.",

@@ -25,6 +25,7 @@ def _job() -> dict[str, Any]:
             }
         ).model_dump(mode="json"),
         "metadata": {"team": "search"},
+        "rewards": [(1, 0.25), (2, 0.5)],
         "priority": 0,
         "revision": 1,
         "token": 0,
@@ -58,6 +59,26 @@ _KEY: dict[str, Any] = {
     "last_used_at": None,
     "revoked_at": None,
     "previous_until": None,
+}
+
+_ROLLOUT: dict[str, Any] = {
+    "id": "12-3-5",
+    "object": "fine_tuning.job.rollout",
+    "step": 12,
+    "group": 3,
+    "rollout": 5,
+    "task_id": "t1",
+    "verifier": "math",
+    "status": "correct",
+    "score": 1.0,
+    "advantage": 0.7,
+    "finish_reason": "stop",
+    "tokens": 3,
+    "version": 11,
+    "text": "It is 12",
+    "evidence": {"expected": "12", "extracted": "12"},
+    "cpu_ms": 0.2,
+    "wall_ms": 0.3,
 }
 
 _SCHEMAS: dict[str, Any] = {
@@ -106,6 +127,32 @@ _SCHEMAS: dict[str, Any] = {
         "fine_tuned_model_checkpoint": "ft:org/name:default:search:0123:ckpt-step-3",
         "step_number": 3,
         "metrics": {"step": 3},
+    },
+    "RolloutObject": _ROLLOUT,
+    "RolloutDetail": {
+        **_ROLLOUT,
+        "messages": [{"role": "user", "content": "What is 3 times 4?"}],
+        "verifier_spec": {"kind": "math", "answer": "12"},
+        "privileged": {"kind": "trace", "text": "3 times 4 is 12.", "tokens": 9},
+        "token_texts": ["It", " is", " 12"],
+        "token_ids": [1589, 314, 32],
+        "special_tokens": [],
+        "streams": {
+            "credit": [0.7, 0.69, 0.77],
+            "weight": [1.0, 0.98, 1.1],
+            "evidence": [0.0, -0.02, 0.1],
+            "teacher_logprob": [-1.2, -0.3, -0.4],
+            "contrast_logprob": None,
+            "student_logprob": [-1.2, -0.28, -0.5],
+            "engine_logprob": [-1.21, -0.28, -0.5],
+            "entropy": [2.1, 0.9, 1.4],
+        },
+        "alternatives": [
+            [{"id": 504, "text": "The", "logprob": -0.9}],
+            [{"id": 314, "text": " is", "logprob": -0.28}],
+            [{"id": 32, "text": " 12", "logprob": -0.5}],
+        ],
+        "teacher_alternatives": None,
     },
     "FileObject": {
         "id": "file-0123456789abcdef01234567",

@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 import yaml
 from rich.console import Console
 
 from services.config import JobSpec, load_job
-from services.settings import load_settings
+from services.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from services.local import Service
@@ -36,12 +37,27 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, ftjob-..
 
 
 @app.command()
-def up(as_json: AsJson = False) -> None:
+def up(
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Only look at a recorded run: no Ray, no model.")
+    ] = False,
+    recording: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --demo: what `strop export` wrote."),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option(help="With --demo: open the page in a browser, if there is one.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
     """Run the service on this machine, in the foreground, until Ctrl-C."""
-    from services.local import up as run  # brings the store's server and the process tools
-
     settings = load_settings()
     notes = Console(stderr=True, soft_wrap=True, highlight=False)
+    if demo:
+        _demo(settings, recording, browser, as_json, notes)
+    if recording is not None:
+        raise typer.BadParameter("it is looked at with --demo", param_hint="--recording")
+    from services.local import up as run  # brings the store's server and the process tools
 
     def announce(service: Service) -> None:
         facts = {
@@ -62,6 +78,26 @@ def up(as_json: AsJson = False) -> None:
             print("Ctrl-C stops it.", flush=True)
 
     sys.exit(run(settings, tell=lambda line: notes.print(line, style="dim"), on_ready=announce))
+
+
+def _demo(
+    settings: Settings, recording: Path | None, browser: bool, as_json: bool, notes: Console
+) -> NoReturn:
+    from services.demo import demo, open_browser
+    from services.recordings import DEMO
+
+    def announce(service: Service, page: str) -> None:
+        if as_json:
+            key_file = str(service.api_key_file)
+            print_json({"url": service.url, "page": page, "api_key_file": key_file})
+        else:
+            print(f"the recorded run is at {page}")
+            print("Ctrl-C ends it and leaves nothing behind.", flush=True)
+        if browser:
+            open_browser(page)
+
+    said = partial(notes.print, style="dim")
+    sys.exit(demo(settings, recording or DEMO, tell=said, on_ready=announce))
 
 
 @app.command()

@@ -82,6 +82,35 @@ def _decoder(model: str) -> Callable[[Sequence[int]], list[str]]:
 
 
 @app.command()
+def export(
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs that have ended.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where the recording goes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Record jobs, whole but for their weights, for `strop up --demo --recording FILE`."""
+    from services.recordings import Recorded, record
+
+    settings = load_settings()
+    with Client.of(settings) as client:
+        found = [
+            Recorded(
+                client.job(one),
+                list(client.events(one)),
+                client.checkpoints(one),
+                settings.jobs_folder / one / "traces",
+            )
+            for one in job_ids
+        ]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    record(to, found, settings.home)
+    facts = {"recording": str(to.resolve()), "jobs": job_ids, "bytes": to.stat().st_size}
+    if as_json:
+        print(json.dumps(facts), flush=True)
+    else:
+        print(f"{facts['recording']}: {len(job_ids)} job(s), {facts['bytes'] / 1e6:.2f} MB")
+
+
+@app.command()
 def replay(
     trace: Annotated[Path, typer.Argument(help="A job's trace folder, or one step's file.")],
     step: Annotated[

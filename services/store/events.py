@@ -11,11 +11,32 @@ from services.redis_link import BLOCK_SECONDS
 from services.store.lua import CHANGE
 from services.store.part import PAGE, Part, dump, events_key, job_key, no_such_job, optional
 
-# arguments: level message type data key is_step tokens phase
-# Answers {'done', number, at}. A step also moves the job's progress and its budget.
+CURVE_POINTS = 64
+"""Most points of a job's reward curve: of a longer job every second, fourth, ... step is kept."""
+
+# arguments: level message type data key is_step tokens phase step reward
+# Answers {'done', number, at}. A step also moves the job's progress, its budget and its curve.
 _APPEND = (
     CHANGE
+    + f"local CURVE_POINTS = {CURVE_POINTS}"
     + """
+-- The curve lies in the job's own hash, so that a list of jobs has it without asking more.
+local function draw(step, reward)
+  local curve = field('rewards')
+  curve = curve ~= '' and cjson.decode(curve) or {every = 1, points = {}}
+  if step % curve.every ~= 0 then return end
+  table.insert(curve.points, {step, reward})
+  if #curve.points > CURVE_POINTS then
+    curve.every = curve.every * 2
+    local kept = {}
+    for _, point in ipairs(curve.points) do
+      if point[1] % curve.every == 0 then table.insert(kept, point) end
+    end
+    curve.points = kept
+  end
+  redis.call('HSET', job, 'rewards', cjson.encode(curve))
+end
+
 if ended() then return {'refused', status} end
 local at, keyed = now(), P .. 'keyed:' .. id
 if arg(8) ~= '' and status == 'running' then redis.call('HSET', job, 'phase', arg(8)) end
@@ -32,6 +53,7 @@ if arg(6) == '1' then
   redis.call('HSET', job, 'progress', arg(4), 'attempts', 0)
   redis.call('HINCRBY', job, 'trained_tokens', arg(7))
   redis.call('HINCRBY', P .. 'trained', field('tenant'), arg(7))
+  if arg(10) ~= '' then draw(tonumber(arg(9)), tonumber(arg(10))) end
   if status == 'running' then pause_if_spent(at) end
 end
 return done(tostring(number), at)
@@ -67,6 +89,7 @@ class EventLog(Part):
         number, at = await self._change(
             _APPEND, job_id, "get another event",
             level, message, type, dump(data), optional(key), "1" if is_step else "0", tokens, phase,
+            int(data.get("step", 0)), optional(data.get("reward_mean") if is_step else None),
             token=token,
         )  # fmt: skip
         return Event(int(number), float(at), level, type, message, data)

@@ -128,6 +128,8 @@ def _job_of(fields: Mapping[str, str]) -> Job:
     def parsed(name: str) -> Any:
         return json.loads(fields[name]) if fields.get(name) else None
 
+    curve: dict[str, Any] = parsed("rewards") or {}
+    rewards = cast("list[list[float]]", curve.get("points", []))
     return Job(
         id=fields["id"],
         tenant=fields["tenant"],
@@ -140,6 +142,7 @@ def _job_of(fields: Mapping[str, str]) -> Job:
         error=parsed("error"),
         result=parsed("result"),
         progress=parsed("progress"),
+        rewards=[(int(step), float(reward)) for step, reward in rewards],
         priority=int(fields["priority"]),
         request=cast("Any", fields.get("request")),
         waiting=fields.get("waiting"),

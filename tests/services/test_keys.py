@@ -137,3 +137,13 @@ async def test_a_request_has_an_id_of_its_own_or_the_callers(api: Api) -> None:
         for given, kept in (("mine-1", True), ("a b", False), ("x" * 65, False)):
             answer = await client.get("/healthz", headers={"X-Request-Id": given})
             assert (answer.headers["x-request-id"] == given) is kept
+
+
+async def test_a_key_learns_whose_it_is_and_what_it_may_do(api: Api) -> None:
+    reader = await api.key_of("jobs:read", tenant="search")
+    async with api.client(key=reader) as client:
+        me = (await client.get("/v1/me")).json()
+    assert (me["tenant"], me["scopes"]) == ("search", ["jobs:read"])
+    assert me["id"] == reader.split("_")[1]
+    async with api.client() as client:
+        assert (await client.get("/v1/me")).json()["scopes"] == list(SCOPES)

@@ -214,3 +214,19 @@ async def test_a_runners_writes_outlive_an_outage_of_the_server_once_each(tmp_pa
         assert sorted(event.message for event in events[2:]) == sorted(map(str, range(20)))
         assert (await store.transition(job.id, "succeeded", token=1)).status == "succeeded"
         await store.close()
+
+
+async def test_the_reward_curve_of_a_long_job_stays_short_and_evenly_spaced(store: Store) -> None:
+    job = await store.create_job(SPEC)
+    await store.claim("w1")
+    for step in range(1, 151):
+        data = {"kind": "step", "step": step, "reward_mean": step / 200}
+        await store.append_event(job.id, message="s", data=data, token=1, key=f"step:{step}")
+        if step == 3:
+            again = dict(data, reward_mean=0.9)
+            await store.append_event(job.id, message="s", data=again, token=1, key="step:3")
+            assert (await store.get_job(job.id)).rewards == [(1, 0.005), (2, 0.01), (3, 0.015)]
+    rewards = (await store.get_job(job.id)).rewards
+    assert [step for step, _ in rewards] == list(range(4, 151, 4))
+    assert rewards[-1] == (148, 0.74)
+    assert (await store.list_jobs())[0][0].rewards == rewards

@@ -38,12 +38,16 @@ def test_chunks_give_the_naive_log_probs_entropies_and_gradients(
     hidden, head, targets, slopes = inputs(torch.float32)
     expected, entropy = naive(hidden, head, targets, temperature)
     expected_grads = torch.autograd.grad((expected * slopes).sum(), [hidden, head])
-    found, found_entropy = token_logprobs(
-        hidden, head, targets, temperature=temperature, chunk=chunk
+    found, distribution = token_logprobs(
+        hidden, head, targets, temperature=temperature, chunk=chunk, k=4
     )
     grads = torch.autograd.grad((found * slopes).sum(), [hidden, head])
     assert torch.allclose(found, expected, atol=1e-5)
-    assert torch.allclose(found_entropy, entropy, atol=1e-5)
+    assert torch.allclose(distribution.entropies, entropy, atol=1e-5)
+    table = ((hidden @ head.t()) / temperature).log_softmax(-1)
+    best = table.topk(4)
+    assert torch.equal(distribution.top_ids, best.indices)
+    assert torch.allclose(distribution.top_logprobs, best.values, atol=1e-5)
     for mine, theirs in zip(grads, expected_grads, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-5)
 
@@ -101,3 +105,18 @@ def test_no_tensor_ever_holds_the_logits_of_all_tokens() -> None:
 def test_the_default_chunk_follows_from_the_vocabulary() -> None:
     assert chunk_tokens(49152) * 49152 * 4 <= 64 * 2**20
     assert chunk_tokens(10**9) == 1
+
+
+def test_asking_for_the_likeliest_tokens_changes_no_bit_of_the_rest() -> None:
+    hidden, head, targets, slopes = inputs(torch.bfloat16)
+    plain, without = token_logprobs(hidden, head, targets, chunk=10)
+    asked, with_them = token_logprobs(hidden, head, targets, chunk=10, k=500)
+    assert torch.equal(plain, asked)
+    assert torch.equal(without.entropies, with_them.entropies)
+    assert (without.top_ids.shape, with_them.top_ids.shape) == ((37, 0), (37, 101))
+    for a, b in zip(
+        torch.autograd.grad((plain * slopes).sum(), [hidden, head]),
+        torch.autograd.grad((asked * slopes).sum(), [hidden, head]),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
