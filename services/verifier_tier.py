@@ -2,8 +2,9 @@
 
 Jobs join and leave, and say from time to time that they live. In between they lease pools:
 the work itself goes from a job straight to the pool, so this actor sees numbers only. It
-starts pools, replaces those that die, and has more or fewer of them as the load asks. It
-ends, and every pool with it, when the last job has left or has not been heard of.
+starts pools, replaces those that die or do not answer, and has more or fewer of them as the
+load asks; a worker that stands still is its pool's to end, at its verdict's deadline. It ends,
+and every pool with it, when the last job has left or has not been heard of.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import ray
 from ray.exceptions import RayError
 
 from services.autoscaling import Autoscaler, Bounds, Load
+from services.health import Silence
 from services.leases import Leases
+from services.stack_dump import stacks
 from services.verdict_counts import VerdictCounts
-from services.verification import VerifierPool
+from services.verification import Observed, VerifierPool
 
 NAMESPACE = "strop"
 LIFE_S = 60.0
@@ -57,7 +60,11 @@ class VerifierTierFailed(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class PoolShape:
     """What one pool actor takes: Ray resources, node labels, environment, worker processes,
-    and the folders whose databases specs may name."""
+    and the folders whose databases specs may name; and how long it is waited for.
+
+    `start_s`: seconds it may take to start. An actor of the tier, a pool or the one that keeps
+    them, that does not answer within `answer_s` seconds `silences` times in a row is dead.
+    """
 
     cpus: float
     labels: Mapping[str, str]
@@ -65,6 +72,8 @@ class PoolShape:
     workers: int
     databases: Sequence[str] = ()
     start_s: float = 300.0
+    answer_s: float = 5.0
+    silences: int = 12
 
     def start(self) -> Any:
         """A new pool actor, on the node that has most room."""
@@ -93,8 +102,9 @@ class _Job:
 class _Pool:
     name: str
     actor: Any
+    silence: Silence
     workers: int = 0
-    busy: int = 0
+    seen: Observed | None = None
     leaving: bool = False
 
     @property
@@ -120,13 +130,18 @@ class VerifierTier:
         self._changed = asyncio.Condition()
         self._running: set[asyncio.Task[None]] = set()
 
-    async def join(self, job: str, least: int, most: int) -> None:
-        """Work for this job from now on, with at least and at most so many pools for it."""
+    async def join(self, job: str, least: int, most: int, owner: Any = None) -> None:
+        """Work for this job from now on, with at least and at most so many pools for it.
+
+        A job is forgotten as soon as its `owner` dies: whoever takes it over needs the places.
+        """
         if self._ending:
             raise TierEnding("the tier is ending")
         if not self._running:
             self._spawn(self._tend())
         self._jobs[job] = _Job(Bounds(least, most), monotonic())
+        if owner is not None:
+            self._spawn(self._outlive(job, owner))
         self._resize()
 
     async def ready(self, job: str) -> None:
@@ -199,6 +214,12 @@ class VerifierTier:
         if wait is not None and not wait.done():
             wait.set_result(None)
 
+    async def _outlive(self, job: str, owner: Any) -> None:
+        try:
+            await owner.life.remote()
+        except RayError:
+            self._forget(job)
+
     def _forget(self, job: str) -> None:
         self._jobs.pop(job, None)
         for lease in self._leases.forget(job):
@@ -216,7 +237,7 @@ class VerifierTier:
             "in_hand": self._leases.in_hand,
             "pools": len(serving),
             "workers": sum(pool.workers for pool in serving),
-            "busy": sum(pool.busy for pool in serving),
+            "busy": sum(pool.seen.busy for pool in serving if pool.seen is not None),
             "jobs": len(self._jobs),
         }
 
@@ -247,18 +268,31 @@ class VerifierTier:
             self._resize()
 
     async def _observe(self) -> None:
-        """Collect what the pools counted; one that does not answer is its life's to notice."""
+        """Hear from the pools; one that is silent for too long is given up."""
 
         async def ask(pool: _Pool) -> None:
-            counts, pool.busy = await pool.actor.observe.remote()
-            self._counts.merge(counts)
+            try:
+                async with asyncio.timeout(self._shape.answer_s):
+                    seen = pool.seen = await pool.actor.observe.remote()
+            except TimeoutError:
+                if pool.silence.again():
+                    self._spawn(self._give_up(pool))
+            except RayError:
+                return  # its life notices
+            else:
+                pool.silence.heard()
+                self._counts.merge(seen.counts)
 
-        asked = [asyncio.ensure_future(ask(p)) for p in self._pools.values() if p.serves]
-        if asked:
-            _, late = await asyncio.wait(asked, timeout=5 * TICK_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*(ask(pool) for pool in self._pools.values() if pool.serves))
+
+    async def _give_up(self, pool: _Pool) -> None:
+        """Kill a pool that does not answer; who waits for it asks another."""
+        self._leases.shut(pool.name)
+        seen = pool.seen
+        where = None if seen is None else await stacks(seen.pid, seen.node)
+        said = f"{pool.name} did not answer {pool.silence.times} times in a row"
+        log.warning("%s; it is replaced. Its stacks:\n%s", said, where or "could not be read")
+        ray.kill(pool.actor)
 
     def _resize(self) -> None:
         if self._ending or self._failure is not None or not self._jobs:
@@ -273,7 +307,8 @@ class VerifierTier:
         target = self._scaler.target(monotonic(), len(staying), bounds, load)
         for _ in range(target - len(staying)):
             self._started += 1
-            pool = _Pool(f"pool-{self._started}", self._shape.start())
+            silence = Silence(self._shape.silences)
+            pool = _Pool(f"pool-{self._started}", self._shape.start(), silence)
             self._pools[pool.name] = pool
             self._spawn(self._live(pool))
         order = {name: at for at, name in enumerate(self._leases.pools)}
@@ -286,7 +321,8 @@ class VerifierTier:
     async def _live(self, pool: _Pool) -> None:
         """The life of one pool: it starts, serves, and is gone."""
         try:
-            workers = await asyncio.wait_for(_one(pool.actor.ready.remote()), self._shape.start_s)
+            async with asyncio.timeout(self._shape.start_s):
+                workers = await pool.actor.ready.remote()
             pool.workers = len(workers)
             self._failed_starts = 0
             if not pool.leaving:
@@ -324,11 +360,9 @@ class VerifierTier:
 
     async def _retire(self, pool: _Pool) -> None:
         """End a pool that got its last work some time ago; what it still has, others judge."""
-        if not pool.workers:
-            ray.kill(pool.actor)  # it is still starting, and would not listen until it is up
-            return
         try:
-            await asyncio.wait_for(_one(pool.actor.stop.remote()), STOP_S)
+            async with asyncio.timeout(STOP_S):
+                await pool.actor.stop.remote()
         except (RayError, TimeoutError):
             ray.kill(pool.actor)
 
@@ -347,10 +381,6 @@ def start_tier(shape: PoolShape, life_s: float = LIFE_S, **options: Any) -> Any:
     bounds: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": CALLS}
     kind: Any = ray.remote(VerifierTier)
     return kind.options(namespace=NAMESPACE, **bounds, **options).remote(shape, life_s)
-
-
-async def _one(wait: Any) -> Any:
-    return await wait
 
 
 def _last_line(error: Exception) -> str:
