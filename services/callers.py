@@ -31,6 +31,9 @@ DEFAULT_TENANT = "default"
 TENANT = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 """A tenant's name: it becomes part of keys and of folders."""
 
+SHOWN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""A name for people: without control characters, which would forge lines of tables and logs."""
+
 _TENANT = re.compile(TENANT, re.ASCII)
 
 

@@ -106,19 +106,19 @@ def controller_launch(store_url: str, settings: Settings) -> Launch:
     async def launch(job: Job, beat: Beat) -> None:
         make_private_folder(settings.home)
         write_private(settings.store_file, store_url)
-        controller = await asyncio.to_thread(_connected_controller, settings.ray_address)
+        launching = await asyncio.to_thread(_connected, settings.ray_address)
         folder = str(settings.jobs_folder / job.id)
-        await controller.launch(job.id, job.token, str(settings.store_file), folder, beat)
+        await launching.launch(job.id, job.token, str(settings.store_file), folder, beat)
 
     return launch
 
 
-def _connected_controller(ray_address: str | None) -> ModuleType:
-    """`services.controller`, with this process connected to the cluster.
+def _connected(ray_address: str | None) -> ModuleType:
+    """`services.launching`, with this process connected to the cluster.
 
     Called outside of the main thread, where Ray would take over our SIGTERM.
     """
     connect(ray_address)
-    from services import controller
+    from services import launching
 
-    return controller
+    return launching

@@ -1,21 +1,18 @@
 """The controller of one claim of a job: checks it, runs its course, reports, cleans up.
 
-An actor of its own, beside the dispatcher that started it. Whatever ends it, its tiers are
-stopped and the store says why; what only this controller met, another claim tries again from
-the newest checkpoint.
+Whatever ends it, its tiers are stopped and the store says why; what only this controller met,
+another claim tries again from the newest checkpoint. Its actor is services/launching.py's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from services.config import JobSpec
 from services.course import run_course
@@ -29,16 +26,16 @@ from services.settings import load_settings
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
+from services.weights import StaleWeights
 from trainer.adamw import LearningError
 from trainer.checkpoint import Checkpoint, checked
 from trainer.group import GroupFailed
 
 REQUEST_POLL_SECONDS = 1.0
-BEAT_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class JobController:
+class Controller:
     """Runs one claim of a job, to its end or until it is asked to stop."""
 
     def __init__(self, job_id: str, token: int, store_file: str, folder: str) -> None:
@@ -145,6 +142,7 @@ class JobController:
             teacher_path=ready.teacher_path,
             tell_verifiers=store.tell_verifiers,
             tell=journal.warn,
+            owner=ray.get_runtime_context().current_actor,
         )
         begin = None if source is None else await asyncio.to_thread(_source, Path(source))
         try:
@@ -171,8 +169,10 @@ def describe(error: BaseException) -> JobError:
     """An error as the store keeps it: a stable code and a sentence, no traceback."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     refused = isinstance(cause, (ValueError, FileNotFoundError))
-    diverged = isinstance(cause, GroupFailed) and cause.kind == LearningError.__name__
-    code = "not_finite" if diverged else "internal_error"
+    if isinstance(cause, GroupFailed) and cause.kind == LearningError.__name__:
+        code = "not_finite"
+    else:
+        code = "stale_weights" if _stale(error) else "internal_error"
     text = str(cause).strip() or type(cause).__name__
     return JobError(
         code="invalid_job" if refused else code,
@@ -181,46 +181,12 @@ def describe(error: BaseException) -> JobError:
     )
 
 
-async def launch(
-    job_id: str, token: int, store_file: str, folder: str, beat: Callable[[int], None]
-) -> None:
-    """Start a job's controller on the cluster this process is connected to, and wait for its end.
-
-    `beat` is told the controller's progress whenever it answers. Cancelling this interrupts
-    the job and waits until its tiers are gone.
-    """
-    controller: Any = (
-        ray.remote(JobController)
-        .options(
-            num_cpus=0, name=f"{job_id}-{token}", max_restarts=0, scheduling_strategy=_beside_us()
-        )
-        .remote(job_id, token, store_file, folder)
-    )
-    run = asyncio.ensure_future(_wait(controller.run.remote()))
-    beating = asyncio.ensure_future(_beat(controller, beat))
-    try:
-        await asyncio.shield(run)
-    except asyncio.CancelledError:
-        await controller.interrupt.remote()
-        await asyncio.wait({run}, timeout=60)
-        raise
-    finally:
-        await abandon([beating])
-        ray.kill(controller)
-
-
-def _beside_us() -> NodeAffinitySchedulingStrategy:
-    """The node of the dispatcher: it has the data folder, and no autoscaler takes it away."""
-    node_id = ray.get_runtime_context().get_node_id()
-    return NodeAffinitySchedulingStrategy(node_id, soft=False)
-
-
-async def _beat(controller: Any, beat: Callable[[int], None]) -> None:
-    """Pass the controller's progress on as long as it answers."""
-    while True:
-        beat(await controller.progress.remote())
-        await asyncio.sleep(BEAT_SECONDS)
-
-
-async def _wait(reference: Any) -> str:
-    return await reference
+def _stale(error: BaseException | None) -> bool:
+    """Whether weights that did not prove themselves are behind an error."""
+    while error is not None:
+        if isinstance(error, StaleWeights) or (
+            isinstance(error, RayTaskError) and isinstance(error.cause, StaleWeights)
+        ):
+            return True
+        error = error.__cause__
+    return False

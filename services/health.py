@@ -57,6 +57,23 @@ class Progress:
         return f"it made no progress for {now - self._moved_at:.0f} s while it had work"
 
 
+class Silence:
+    """Counts the times in a row that somebody does not answer."""
+
+    def __init__(self, most: int) -> None:
+        self.times = 0
+        self._most = most
+
+    def heard(self) -> None:
+        """It answered."""
+        self.times = 0
+
+    def again(self) -> bool:
+        """It did not answer; whether it is to be given up for that now."""
+        self.times += 1
+        return self.times % self._most == 0
+
+
 class Health:
     """One actor, from its start to its loss. `reason` says why it was lost."""
 
@@ -69,7 +86,8 @@ class Health:
         """The policy version that it runs, once that is proven."""
         self._limits = limits
         self._progress = Progress(limits.progress_s)
-        self._probes = self._requests = 0
+        self._silence = Silence(limits.probe_failures)
+        self._requests = 0
 
     def started(self) -> None:
         """Its process is up."""
@@ -89,16 +107,15 @@ class Health:
 
     def answered(self, counter: int, now: float, *, busy: bool) -> None:
         """It answered a probe with its counter of progress."""
-        self._probes = 0
+        self._silence.heard()
         self._progress.heard(counter, now, busy=busy)
         if stalled := self._progress.stalled(now):
             self.lose(stalled, hung=True)
 
     def silent(self) -> None:
         """It did not answer a probe."""
-        self._probes += 1
-        if self._probes >= self._limits.probe_failures:
-            self.lose(f"it did not answer {self._probes} times in a row", hung=True)
+        if self._silence.again():
+            self.lose(f"it did not answer {self._silence.times} times in a row", hung=True)
 
     def succeeded(self) -> None:
         """It did what a request asked. Says nothing of its probes."""

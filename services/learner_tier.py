@@ -126,7 +126,9 @@ class LearnerTier:
         while True:
             await asyncio.sleep(self._care.beat_s)
             try:
-                beats = await asyncio.wait_for(group.beats(), self._care.answer_s)
+                # Not asyncio.wait_for, which before Python 3.12 may lose a cancellation.
+                async with asyncio.timeout(self._care.answer_s):
+                    beats = await group.beats()
             except GroupLost:
                 return  # whoever waits for it hears of it
             except TimeoutError:

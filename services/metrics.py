@@ -121,7 +121,7 @@ JOB_HISTOGRAMS: Mapping[str, tuple[str, str]] = {
 }
 """Histogram of a running job's newest step -> (key of its counts by upper bound, help)."""
 
-FAILURE_CODES = ("not_finite",)
+FAILURE_CODES = ("not_finite", "stale_weights")
 """Codes that are shown before any job failed with them, so that the first one is a change."""
 
 

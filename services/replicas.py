@@ -197,8 +197,8 @@ class Replicas:
         """Bring an actor up, or the one that takes its place when it dies."""
         while True:
             try:
-                start = _one(replica.actor.start.remote())
-                await asyncio.wait_for(start, self._care.start_s)
+                async with asyncio.timeout(self._care.start_s):
+                    await replica.actor.start.remote()
                 replica.health.started()
                 await self._prove(replica)
             except TimeoutError as error:
@@ -294,8 +294,9 @@ class Replicas:
             return
         busy = replica.load > 0 or replica.loading.locked()
         try:
-            answer = _one(replica.actor.beat.remote())
-            beat = replica.beat = await asyncio.wait_for(answer, self._care.answer_s)
+            # Not asyncio.wait_for, which before Python 3.12 may lose a cancellation.
+            async with asyncio.timeout(self._care.answer_s):
+                beat = replica.beat = await replica.actor.beat.remote()
         except TimeoutError:
             replica.health.silent()
         except (RayActorError, ActorLost) as error:

@@ -22,6 +22,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from services.health import Silence
 from services.verification import Summary
 from services.verifier_tier import (
     NotJoined,
@@ -58,15 +59,18 @@ class SharedVerifiers:
         deadline_s: float,
         job: str | None = None,
         tell: Tell | None = None,
+        owner: Any = None,
     ) -> None:
         """Pools of one shape are shared by all jobs that ask for it.
 
-        `deadline_s` are the wall seconds of one verdict; a spec may grant itself more.
+        `deadline_s` are the wall seconds of one verdict; a spec may grant itself more. `owner`
+        is the actor that this job dies with: its method `life` never answers.
         """
         self._shape, self._least, self._most = shape, least, most
         self._deadline_s = deadline_s
         self._job = job or f"job-{secrets.token_hex(6)}"
         self._tell = tell
+        self._owner = owner
         digest = hashlib.sha256(json.dumps(asdict(shape), sort_keys=True).encode()).hexdigest()
         self.name = f"strop-verifiers-{digest[:8]}"
         self._room = asyncio.Semaphore(IN_FLIGHT)
@@ -147,7 +151,7 @@ class SharedVerifiers:
                     self._shape, name=self.name, lifetime="detached", get_if_exists=True
                 )
                 try:
-                    await tier.join.remote(self._job, self._least, self._most)
+                    await tier.join.remote(self._job, self._least, self._most, self._owner)
                 except (RayActorError, TierEnding) as error:
                     if monotonic() > deadline:
                         raise VerifierTierFailed(f"no verifier tier to join: {error}") from error
@@ -157,12 +161,22 @@ class SharedVerifiers:
                     return
 
     async def _beat(self) -> None:
+        """Say that the job lives. A tier that does not answer is killed: who has work for it
+        hears of that, and joins another."""
+        silence = Silence(self._shape.silences)
         while True:
             await asyncio.sleep(BEAT_S)
             tier = self._tier
             try:
-                counts, self._moment = await tier.renew.remote(self._job)
+                async with asyncio.timeout(self._shape.answer_s):
+                    counts, self._moment = await tier.renew.remote(self._job)
+                silence.heard()
                 await self._report(counts)
+            except TimeoutError:
+                if silence.again():
+                    log.warning("the verifier tier did not answer %d times in a row", silence.times)
+                    ray.kill(tier)
+                    silence.heard()
             except (RayActorError, NotJoined):
                 with suppress(VerifierTierFailed):  # who has work for it will hear of it
                     await self._join(instead_of=tier)
@@ -184,14 +198,11 @@ class SharedVerifiers:
         if tier is None:
             return
         try:
-            counts, ended = await asyncio.wait_for(_one(tier.leave.remote(self._job)), seconds)
+            async with asyncio.timeout(seconds):
+                counts, ended = await tier.leave.remote(self._job)
         except (RayActorError, TimeoutError):
             return  # a tier that does not answer forgets a job that is not heard of
         if ended:
             ray.kill(tier)
             self._moment = {}
         await self._report(counts)
-
-
-async def _one(wait: Any) -> Any:
-    return await wait

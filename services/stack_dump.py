@@ -22,16 +22,25 @@ SECONDS = 30.0
 
 async def dump(pid: int, node: str, folder: Path, name: str) -> Path | None:
     """Write the stacks of a process on a Ray node to a new file in `folder`; None if none came."""
+    try:
+        text = await stacks(pid, node)
+        return None if text is None else await asyncio.to_thread(_keep, text, folder, name)
+    except OSError:
+        return None  # the disk is full: the restart must not wait for that
+
+
+async def stacks(pid: int, node: str) -> str | None:
+    """The stacks of a process on a Ray node; None when the node does not say."""
     task: Any = ray.remote(_stacks).options(
         num_cpus=0,
         max_retries=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
     )
     try:
-        text = await asyncio.wait_for(_value(task.remote(pid)), 2 * SECONDS)
-        return await asyncio.to_thread(_keep, text, folder, name)
-    except (RayError, TimeoutError, OSError):
-        return None  # the node is gone, or the disk is full: the restart must not wait for that
+        async with asyncio.timeout(2 * SECONDS):
+            return await task.remote(pid)
+    except (RayError, TimeoutError):
+        return None
 
 
 def _keep(text: str, folder: Path, name: str) -> Path:
@@ -49,7 +58,3 @@ def _stacks(pid: int) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"no stacks: {error}\n"
     return done.stdout or f"no stacks: {done.stderr.strip()}\n"
-
-
-async def _value(reference: Any) -> str:
-    return await reference

@@ -62,11 +62,13 @@ class RayTiers:
         teacher_path: Path | None = None,
         tell_verifiers: Tell | None = None,
         tell: Callable[[str], Awaitable[None]] | None = None,
+        owner: Any = None,
     ) -> None:
         """`prompts` are the policy's prompts as token ids, by task id; `folder` is the job's own.
 
         `teacher_path` holds the teacher's weights, where they are not the policy's;
-        `tell_verifiers` is told what the verifiers count, and `tell` what died and was replaced.
+        `tell_verifiers` is told what the verifiers count, and `tell` what died and was replaced;
+        `owner` is as in SharedVerifiers.
         """
         self._job = job
         self._model_path = str(model_path)
@@ -118,6 +120,7 @@ class RayTiers:
             most=tier.max_replicas or tier.replicas,
             deadline_s=job.deadlines.verify_s,
             tell=tell_verifiers,
+            owner=owner,
         )
 
     @property
@@ -290,7 +293,8 @@ class RayTiers:
         deadline = seconds or self._job.deadlines.phase_s
         try:
             with self._idle.busy(TIER_OF[phase]) if phase in TIER_OF else nullcontext():
-                return await asyncio.wait_for(work, deadline)
+                async with asyncio.timeout(deadline):
+                    return await work
         except TimeoutError as error:
             raise TierFailed(
                 f"{phase} did not finish within its deadline of {deadline:.0f} s"

@@ -7,8 +7,12 @@ store, and their scores and statuses, which are small. Knows nothing of jobs.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import ray
 
 from services.verdict_counts import VerdictCounts
 from trainer.records import Rollout
@@ -18,6 +22,17 @@ from verifiers.verdict import Verdict
 
 Summary = list[tuple[float | None, str]]
 Judgement = tuple[tuple[Verdict, ...], Summary]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A pool's sign of life: what it counted since the last one, the workers that judge at this
+    moment, and where it lives."""
+
+    counts: dict[str, float]
+    busy: int
+    pid: int
+    node: str
 
 
 class VerifierPool:
@@ -71,11 +86,12 @@ class VerifierPool:
         self._counts.add(spec.kind, verdicts)
         return verdicts
 
-    async def observe(self) -> tuple[dict[str, float], int]:
-        """What was counted since the last time, and the workers that judge at this moment."""
+    async def observe(self) -> Observed:
+        """That it lives."""
         self._counts.replaced("worker", self._pool.replaced - self._replaced)
         self._replaced = self._pool.replaced
-        return self._counts.take(), self._pool.busy
+        node = ray.get_runtime_context().get_node_id()
+        return Observed(self._counts.take(), self._pool.busy, os.getpid(), node)
 
     async def stopped(self) -> None:
         """Answers when `stop` is called; a caller that hears an error knows that it died."""

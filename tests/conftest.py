@@ -7,3 +7,5 @@ import secrets
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# By default its workers are the least of all, and other tests would starve them.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it

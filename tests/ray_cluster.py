@@ -13,6 +13,17 @@ import ray
 def local_ray(cpus: int) -> Iterator[None]:
     """Ray with this many logical CPUs, for the time of the block."""
     with tempfile.TemporaryDirectory(prefix="strop-ray-") as folder:
+        _start(cpus, folder)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            _sweep_openmp()
+
+
+def _start(cpus: int, folder: str, attempts: int = 4) -> None:
+    """Ray waits half a minute for its own processes, which on a busy machine may take longer."""
+    try:
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -21,11 +32,11 @@ def local_ray(cpus: int) -> Iterator[None]:
             object_store_memory=200 << 20,
             _temp_dir=folder,
         )
-        try:
-            yield
-        finally:
-            ray.shutdown()
-            _sweep_openmp()
+    except Exception as error:
+        ray.shutdown()
+        if attempts == 1 or "timed out during startup" not in str(error):
+            raise
+        _start(cpus, folder, attempts - 1)
 
 
 def _sweep_openmp() -> None:

@@ -61,5 +61,8 @@ async def test_a_learner_whose_rank_dies_or_stands_still_is_made_anew_from_its_c
     finally:
         await asyncio.wait_for(tier.stop(20), 60)
     assert [line.split(":")[0] for line in told[::2]] == ["trainer is lost", "trainer is lost"]
-    assert "going back to the start (restart 1 of at most 5)" in told[0]
+    assert told[0] == (
+        "trainer is lost: 'learn': rank 0: its process died; going back to the start "
+        "(restart 1 of at most 5)"
+    )
     assert all("trainer is replaced after" in line for line in told[1::2])

@@ -12,10 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.config import JobSpec
+from services.controller import describe
 from services.pipeline import Judged, Rolled, Sampled, side_by_side, train
+from services.rollout import SamplingOptions
 from services.tiers import RayTiers
 from services.trace_batch import to_batch
 from services.traces import read_step, step_paths
+from services.weights import Manifest, Publication, StaleWeights, checksum, pack
 from tests.ray_cluster import local_ray
 from tests.tiny_model import make_tiny_model
 from trainer.privileged import student_prompt
@@ -136,6 +139,51 @@ def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
         )
     )
     assert (np.sign(trace.credit) == sign).all()
+
+
+def test_an_engine_whose_weights_are_not_the_learners_stops_the_job_and_samples_nothing(
+    cluster: None, tmp_path: Path
+) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    prompts = {"t0": student_prompt(TASKS[0], AutoTokenizer.from_pretrained(model))}
+    weights: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).state_dict()
+    weights = {name: tensor for name, tensor in weights.items() if name != "lm_head.weight"}
+    canary = tuple(prompts["t0"].tolist())
+    entries, buckets, checksums = [], [], []
+    for placed, bucket in pack(weights.items()):
+        entries += placed
+        buckets.append(ray.put(bucket))
+        checksums.append(checksum(bucket))
+
+    async def run() -> tuple[Any, BaseException]:
+        tiers = RayTiers(job(model), model, tmp_path / "job", prompts)
+        rollout = tiers._rollout  # pyright: ignore[reportPrivateUsage]
+
+        def publication(version: int, logprobs: np.ndarray) -> Publication:
+            told = tuple(float(x) for x in logprobs)
+            manifest = Manifest(version, tuple(entries), tuple(checksums), canary, told)
+            return Publication(manifest, tuple(buckets))
+
+        try:
+            await rollout.start()
+            said = await tiers.engines[0].prompt_logprobs.remote(canary)
+            (proof,) = await rollout.publish(publication(1, said))
+            assert proof["canary_gap"] < 1e-3
+            with pytest.raises(
+                StaleWeights, match=r"version 2: .* differ .* by 0\.0100 nats"
+            ) as no:
+                await rollout.publish(publication(2, said + 0.01))
+            sampling = SamplingOptions(max_tokens=4, temperature=1.0)
+            with pytest.raises(StaleWeights, match="not proven any policy version"):
+                await tiers.engines[0].generate.remote(prompts["t0"], sampling, 2)
+            return proof, no.value
+        finally:
+            await tiers.stop()
+
+    _, error = asyncio.run(run())
+    told = describe(error)
+    assert told["code"] == "stale_weights"
+    assert told["message"].startswith("StaleWeights: engine does not run policy version 2")
 
 
 class Recorder:

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,8 @@ import ray
 from ray.exceptions import RayActorError
 
 from services.shared_verifiers import SharedVerifiers
-from services.verifier_tier import NAMESPACE, PoolShape, VerifierTierFailed, start_tier
+from services.verifier_tier import LIFE_S, NAMESPACE, PoolShape, VerifierTierFailed, start_tier
+from tests.odd_actor import OddOwner
 from tests.ray_cluster import local_ray
 from trainer.records import Rollout
 from verifiers.spec import SpecError
@@ -77,9 +79,9 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-def is_gone(verifiers: SharedVerifiers) -> bool:
+def is_gone(tier: str) -> bool:
     try:
-        ray.get_actor(verifiers.name, NAMESPACE)
+        ray.get_actor(tier, NAMESPACE)
     except ValueError:
         return True
     return False
@@ -112,7 +114,7 @@ def test_jobs_share_one_tier_and_the_last_to_leave_ends_it(cluster: None) -> Non
                 with pytest.raises(SpecError, match="answer"):
                     await first.judge({"kind": "math"}, rollouts("12"), 1)
             assert (await first.judge(MATH, rollouts("12"), 1))[1] == [(1.0, "correct")]
-        assert is_gone(first)
+        assert is_gone(first.name)
         _, alive = psutil.wait_procs(processes, timeout=30)
         assert alive == []
         counted: dict[str, float] = {}
@@ -185,7 +187,26 @@ def test_a_job_goes_on_when_the_tier_itself_is_killed(cluster: None) -> None:
                 assert (await group)[1] == [(1.0, "correct"), (0.0, "wrong")]
             _, alive = psutil.wait_procs(before, timeout=30)
             assert alive == [], "the pools of a tier that died are gone"
-        assert is_gone(job)
+        assert is_gone(job.name)
+
+    run(work())
+
+
+@pytest.mark.parametrize("frozen", ["ray::VerifierPool", "ray::VerifierTier"])
+def test_a_job_goes_on_when_a_pool_or_the_tier_stands_still(cluster: None, frozen: str) -> None:
+    async def work() -> None:
+        async with joined(shape(answer_s=1.0, silences=3)) as job:
+            (pool,) = (await pools(job)).values()
+            raylet = psutil.Process((await pool.observe.remote()).pid).parent()
+            assert raylet is not None
+            before = [p for p in raylet.children() if " ".join(p.cmdline()).startswith(frozen)]
+            for process in before:
+                process.suspend()
+            groups = [asyncio.create_task(job.judge(MATH, rollouts("12", "13"), 2)) for _ in "abc"]
+            for group in groups:
+                assert (await group)[1] == [(1.0, "correct"), (0.0, "wrong")]
+            _, alive = psutil.wait_procs(before, timeout=60)
+            assert alive == [], "what stood still was killed"
 
     run(work())
 
@@ -271,6 +292,18 @@ async def _death(tier: Any) -> None:
         await asyncio.sleep(0.1)
 
 
+def test_a_job_whose_owner_is_killed_is_forgotten_at_once(cluster: None) -> None:
+    owner: Any = ray.remote(OddOwner).options(num_cpus=0).remote()
+    name: Any = ray.get(owner.join.remote(shape(start_s=299.0)), timeout=120)
+    tier: Any = ray.get_actor(name, NAMESPACE)
+    assert len(ray.get(tier.pools.remote())) == 1
+    ray.kill(owner)
+    began = time.monotonic()
+    while not is_gone(name):
+        assert time.monotonic() - began < LIFE_S
+        time.sleep(0.1)
+
+
 def test_pools_that_do_not_start_are_one_clear_error(cluster: None) -> None:
     async def work() -> None:
         job = SharedVerifiers(shape(cpus=100, start_s=1.0), least=1, most=1, deadline_s=10)
@@ -279,7 +312,7 @@ def test_pools_that_do_not_start_are_one_clear_error(cluster: None) -> None:
                 await job.start()
         finally:
             await job.close(30)
-        assert is_gone(job)
+        assert is_gone(job.name)
 
     run(work())
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 # How long a worker waits for a command before it asks again; an idle group costs one
 # small message per rank and interval.
@@ -283,7 +283,10 @@ class LearnerGroup:
         failures = getattr(self._failure, "worker_failures", None)
         if failures:
             rank, error = next(iter(failures.items()))
-            return f"rank {rank}: {error}"
+            error = getattr(error, "health_check_failure", error)
+            # Ray's own words for it fill a page.
+            said = "its process died" if isinstance(error, RayActorError) else error
+            return f"rank {rank}: {said}"
         return str(self._failure) if self._failure else "its workers returned"
 
     async def beats(self) -> dict[int, RankBeat]:
@@ -299,7 +302,8 @@ class LearnerGroup:
         A group that has not begun yet ends with its owner.
         """
         try:
-            begun = await asyncio.wait_for(_one(self._mailbox.end_ranks.remote()), timeout)
+            async with asyncio.timeout(timeout):
+                begun = await self._mailbox.end_ranks.remote()
         except (RayError, TimeoutError):
             begun = 0
         if begun:
@@ -316,7 +320,3 @@ class LearnerGroup:
                 return
             await asyncio.to_thread(self._ended.wait, timeout)
         ray.kill(self._mailbox)
-
-
-async def _one(wait: Any) -> Any:
-    return await wait

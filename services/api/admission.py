@@ -17,7 +17,7 @@ from services.api.job_requests import CreateJob
 from services.api.methods import OF_REQUEST, Wish, decided, wish_of
 from services.api.places import Misplaced, Places
 from services.config import JobSpec, describe
-from services.errors import InvalidRequest, Problem
+from services.errors import Problem
 from services.task_needs import folders, unreachable
 from trainer.algorithm_spec import Opd
 from trainer.context_checks import unseeable
@@ -55,27 +55,26 @@ async def admitted(body: CreateJob, places: Places, tenant: str) -> Admitted:
         if value is not None:
             wish.complete(path, value, OF_REQUEST[path])
     _refuse(wish)
-    asked = {**body.asked(), "files": await _locate(wish, places, tenant)}
+    await _locate(wish, places, tenant)
     spec = _validated(wish, wish.data)
-    await _check_models(wish, spec, places, asked["files"])
+    await _check_models(wish, spec, places)
     _check_grader(wish, spec)
     tasks = await _tasks(wish, "train", spec)
     if tasks and (more := decided(wish, tasks, spec)):
         spec = _validated(wish, {**wish.data, **more})
     await _check(wish, spec, tasks)
     _refuse(wish)
-    return Admitted(spec, {**asked, "epochs": wish.epochs, "notes": wish.notes})
+    kept = {"files": wish.files, "epochs": wish.epochs, "notes": wish.notes}
+    return Admitted(spec, {**body.asked(), **kept})
 
 
-async def _check_models(
-    wish: Wish, spec: JobSpec, places: Places, located: Mapping[str, str]
-) -> None:
+async def _check_models(wish: Wish, spec: JobSpec, places: Places) -> None:
     """Models that may not be used, or that nobody can load, become problems."""
     named = {"model.path": spec.model.path}
     if isinstance(spec.algorithm, Opd):
         named["algorithm.teacher.path"] = spec.algorithm.teacher.path
     for field, name in named.items():
-        if name in located or _is_bad(wish, field):
+        if name in wish.files or _is_bad(wish, field):
             continue  # a trained model of the tenant's own, or named as a problem already
         if problem := await asyncio.to_thread(places.models.problem, name):
             wish.problems.append(Problem(wish.field(field), problem))
@@ -117,9 +116,8 @@ def _unready(spec: JobSpec, tasks: list[Task], file: str) -> list[TaskProblem]:
     return unreachable(tasks, folders(spec.tasks), file)
 
 
-async def _locate(wish: Wish, places: Places, tenant: str) -> dict[str, str]:
-    """Put paths for the names of files and of trained models; the names by their paths."""
-    names: dict[str, str] = {}
+async def _locate(wish: Wish, places: Places, tenant: str) -> None:
+    """Put paths for the names of files and of trained models."""
     for section, leaf in _LOCATED:
         held = wish.data.get(section)
         if not isinstance(held, dict):
@@ -136,8 +134,7 @@ async def _locate(wish: Wish, places: Places, tenant: str) -> dict[str, str]:
         else:
             fields[leaf] = path
             if path != name:
-                names[path] = name
-    return names
+                wish.files[path] = name
 
 
 def _validated(wish: Wish, data: dict[str, Any]) -> JobSpec:
@@ -148,7 +145,7 @@ def _validated(wish: Wish, data: dict[str, Any]) -> JobSpec:
         return JobSpec.model_validate(data)
     except ValidationError as error:
         told = [Problem(wish.field(p["field"]), p["message"]) for p in describe(error)]
-        raise InvalidRequest([*wish.problems, *told]) from error
+        raise wish.refusal(told) from error
 
 
 async def _tasks(wish: Wish, which: Literal["train", "holdout"], spec: JobSpec) -> list[Task]:
@@ -194,4 +191,4 @@ async def _library(shown: PrivilegedSpec) -> Library | None:
 
 def _refuse(wish: Wish) -> None:
     if wish.problems:
-        raise InvalidRequest(wish.problems)
+        raise wish.refusal()

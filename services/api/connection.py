@@ -53,10 +53,11 @@ class PromptHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_headers_complete(self) -> None:
-        self._kept, self._asked = 0, True
+        self._kept = 0
         self._stop(self._head_timer)
         self._head_timer = None
         super().on_headers_complete()
+        self._asked = True
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.api.audited import AuditParam
 from services.api.auth import KeysParam, allowed
 from services.api.pages import Page, paged
-from services.callers import DEFAULT_TENANT, TENANT, USER_SCOPES, Caller, Scope
+from services.callers import DEFAULT_TENANT, SHOWN, TENANT, USER_SCOPES, Caller, Scope
 from services.key_store import GRACE_SECONDS
 from services.keys import ApiKey, IssuedKey
 
@@ -28,7 +28,10 @@ class CreateKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(
-        min_length=1, max_length=128, description="Whose key it is, for people to read."
+        min_length=1,
+        max_length=128,
+        pattern=SHOWN,
+        description="Whose key it is, for people to read.",
     )
     tenant: TenantName = DEFAULT_TENANT
     scopes: list[Scope] = Field(

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.api import hyperparameters
 from services.config import JobSpec
-from services.errors import Problem
+from services.errors import InvalidRequest, Problem
 from trainer.records import Task
 
 Word = Literal["rlsd", "grpo", "opd", "opsd", "grpo_opsd", "sdpo"]
@@ -109,7 +109,7 @@ OF_REQUEST = {
 class Wish:
     """What a request asks for, in the fields of a job spec.
 
-    `data` is the spec as far as it is said; `epochs` decides its steps once the tasks are
+    `data` is the spec as far as it is said; `files` has the names of its files by where they lie; `epochs` decides its steps once the tasks are
     known, and `chooses` says that they decide its algorithm too. `problems` holds what is
     wrong so far, `notes` what was put into other words.
     """
@@ -118,6 +118,7 @@ class Wish:
     data: dict[str, Any]
     epochs: int | None = None
     problems: list[Problem] = field(default_factory=list[Problem])
+    files: dict[str, str] = field(default_factory=dict[str, str])
     notes: list[str] = field(default_factory=list[str])
 
     @property
@@ -139,6 +140,13 @@ class Wish:
                 rest = "grader" if own == "tasks.grader" else path.removeprefix(own)
                 return f"{prefix}.{rest}"
         return f"{prefix}.{path}"
+
+    def refusal(self, more: Sequence[Problem] = ()) -> InvalidRequest:
+        """Every problem, in which files are called as the request calls them."""
+        told = [*self.problems, *more]
+        for path, name in self.files.items():
+            told = [Problem(p.field, p.message.replace(path, name)) for p in told]
+        return InvalidRequest(told)
 
     def complete(self, path: str, value: object, said: str) -> None:
         """Set what the spec has at `path` where it is silent; a contradiction is a problem."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.api.audited import AuditParam
 from services.api.auth import allowed
 from services.api.pages import Page, paged
-from services.callers import Caller
+from services.callers import SHOWN, Caller
 from services.errors import InvalidRequest, NotFound, Problem
 from services.webhook_delivery import ALLOWED, event_body, send
 from services.webhooks import EVENT_TYPES, Endpoint, EventType, LastDelivery, Webhooks
@@ -30,7 +30,9 @@ _HINT = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Name = Annotated[str, Field(min_length=1, max_length=128, description="A name for people.")]
+Name = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=SHOWN, description="A name for people.")
+]
 Url = Annotated[
     str,
     Field(

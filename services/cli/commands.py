@@ -86,6 +86,12 @@ def _demo(
     from services.demo import demo, open_browser
     from services.recordings import DEMO
 
+    if recording is None and not DEMO.exists():
+        raise typer.BadParameter(
+            "this installation brings no recorded run: name one that `strop export` wrote",
+            param_hint="--recording",
+        )
+
     def announce(service: Service, page: str) -> None:
         if as_json:
             key_file = str(service.api_key_file)

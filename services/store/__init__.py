@@ -2,9 +2,8 @@
 
 Every change of a job is one Lua script, so readers never see half of one and two runners
 never hold one job. The records are in services/jobs.py; what a job means is for others to
-know. The rooms: requests (the users' side), claims (the runners' side), events,
-checkpoints, workers, moments (all
-of them at once, for a scrape).
+know. The rooms: requests (the users' side), claims (the runners' side), events, checkpoints,
+workers, moments (all of them at once, for a scrape).
 """
 
 from __future__ import annotations

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 import redis
 
 from services.key_store import KeyStore
-from services.processes import spawn, stop
 from services.redis_server import EmbeddedValkey
 from services.store import Store
-from tests.services.running import Api
+from tests.services.running import Api, api_server
 
 
 @pytest.fixture(scope="session")
@@ -58,37 +52,17 @@ def api_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def api_process(valkey: EmbeddedValkey, databases: Path, api_home: Path) -> Iterator[str]:
     """The url of an API process over the session's Valkey."""
-    log = api_home / "log"
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        fd = listener.fileno()
-        process = spawn(
-            [sys.executable, "-m", "services.api", "--fd", str(fd)],
-            log=log,
-            env={
-                **os.environ,
-                "STROP_HOME": str(api_home),
-                "STROP_REDIS_URL": valkey.url,
-                "STROP_MAX_BODY_BYTES": "65536",
-                "STROP_MAX_UPLOAD_BYTES": "3000000",
-                "STROP_DATABASES": str(databases),
-                "STROP_DATA_ROOTS": "/",
-                "STROP_WEBHOOK_ALLOW": "127.0.0.1",
-            },
-            pass_fds=[fd],
-        )
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    deadline = time.monotonic() + 180
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.05)
-    yield url
-    stop(process, deadline=10)
-    assert "Traceback" not in log.read_text()
+    settings = {
+        "STROP_HOME": str(api_home),
+        "STROP_REDIS_URL": valkey.url,
+        "STROP_MAX_BODY_BYTES": "65536",
+        "STROP_MAX_UPLOAD_BYTES": "3000000",
+        "STROP_DATABASES": str(databases),
+        "STROP_DATA_ROOTS": "/",
+        "STROP_WEBHOOK_ALLOW": "127.0.0.1",
+    }
+    with api_server(api_home / "log", **settings) as url:
+        yield url
 
 
 @pytest_asyncio.fixture

@@ -1,6 +1,7 @@
 """A dispatcher in a process of its own whose jobs count to forty: what tests stop and kill.
 
-`python -m tests.services.dispatching_process STORE_URL LOG` writes to LOG how each claim ended.
+`python -m tests.services.dispatching_process STORE_URL LOG` writes to LOG how each claim of a job
+ended.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ async def main(url: str, log: Path) -> None:
                 await store.transition(job.id, "succeeded", token=job.token)
                 ending = "succeeded"
             finally:
-                lines.write(f"{job.token} {ending}\n")
+                lines.write(f"{job.id} {job.token} {ending}\n")
 
     patience = Patience(renew_s=0.2, lease_s=1.5, retry_s=0.1)
     await Dispatcher(store, launch, roomy, poll_seconds=0.1, patience=patience).run(asyncio.Event())

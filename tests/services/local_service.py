@@ -21,7 +21,9 @@ def environment(home: Path, **env: str) -> dict[str, str]:
     mine = {
         name: value for name, value in os.environ.items() if not name.startswith(("STROP_", "RAY_"))
     }
-    return {**mine, "STROP_HOME": str(home), "STROP_PORT": "0", "STROP_CPUS": "2", **env}
+    ours = {"STROP_HOME": str(home), "STROP_PORT": "0", "STROP_CPUS": "2"}
+    # By default Ray's workers are the least of all, and other tests would starve them.
+    return {**mine, **ours, "RAY_worker_niceness": "0", **env}
 
 
 class Up:

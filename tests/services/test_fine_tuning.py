@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
@@ -218,6 +218,18 @@ async def test_what_means_nothing_here_is_refused_by_its_own_name(
         await created(client, task_file, **form)
     assert refused.value.param == param
     assert (await api.store.list_jobs())[0] == []
+
+
+async def test_what_is_wrong_with_a_file_is_told_under_its_own_name(
+    client: openai.AsyncOpenAI, api_home: Path
+) -> None:
+    file = await uploaded(client, ITEMS)
+    inner = {"grader": CITY, "privileged": {"kind": "documents"}}
+    with pytest.raises(openai.UnprocessableEntityError, match=f"training_file: {file}: ") as told:
+        await client.fine_tuning.jobs.create(
+            model=DEMO, training_file=file, method=cast("Any", {"type": "rlsd", "rlsd": inner})
+        )
+    assert str(api_home) not in told.value.response.text
 
 
 async def test_files_of_others_and_of_the_service_itself_are_out_of_reach(

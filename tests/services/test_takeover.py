@@ -31,7 +31,7 @@ def dispatchers(store_url: str, tmp_path: Path) -> Iterator[list[subprocess.Pope
 
 
 async def until(store: Store, job_id: str, holds: Callable[[Job], bool]) -> Job:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not holds(job := await store.get_job(job_id)):
             await asyncio.sleep(0.02)
     return job
@@ -68,4 +68,20 @@ async def test_a_job_whose_dispatcher_is_gone_is_taken_over_and_ends_as_if_nothi
     async with asyncio.timeout(60):
         while not (ends := [end for end in log.read_text().splitlines() if "succeeded" in end]):
             await asyncio.sleep(0.02)
-    assert ends == [f"{tokens[-1]} succeeded"]
+    assert ends == [f"{job.id} {tokens[-1]} succeeded"]
+
+
+async def test_two_processes_share_the_jobs_and_run_none_twice(
+    store: Store, dispatchers: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    jobs = [await store.create_job({"name": "job"}) for _ in range(6)]
+    done = [await until(store, job.id, lambda job: job.finished) for job in jobs]
+    assert [(job.status, job.token) for job in done] == [("succeeded", 1)] * len(jobs)
+    assert {str(job.worker).split("-")[-2] for job in done} == {str(p.pid) for p in dispatchers}
+    for job in done:
+        told = [event.data["step"] for event in await store.events(job.id) if "step" in event.data]
+        assert told == list(range(1, STEPS + 1))
+    log, wanted = tmp_path / "log", sorted(f"{job.id} 1 succeeded" for job in jobs)
+    async with asyncio.timeout(60):
+        while sorted(log.read_text().splitlines()) != wanted:
+            await asyncio.sleep(0.02)
