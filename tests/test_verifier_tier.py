@@ -294,7 +294,7 @@ async def _death(tier: Any) -> None:
 
 def test_a_job_whose_owner_is_killed_is_forgotten_at_once(cluster: None) -> None:
     owner: Any = ray.remote(OddOwner).options(num_cpus=0).remote()
-    name: Any = ray.get(owner.join.remote(shape(start_s=299.0)), timeout=120)
+    name: Any = ray.get(owner.join.remote(shape(start_s=299.0)), timeout=240)
     tier: Any = ray.get_actor(name, NAMESPACE)
     assert len(ray.get(tier.pools.remote())) == 1
     ray.kill(owner)

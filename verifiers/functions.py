@@ -61,7 +61,7 @@ def _load_and_compare(spec: CodeSpec, code: str, candidate: Candidate, outcome: 
     Raises LateError, CandidateGoneError and NotPlainError.
     """
     shared = _shared(spec.setup)
-    candidate.ahead(shared, code, _sure_calls(spec, candidate))
+    candidate.ahead(shared, code, calls=_sure_calls(spec, candidate))
     try:
         candidate.load(shared, code)
     except (LateError, CandidateGoneError):
@@ -151,15 +151,6 @@ def _judged_behind_walls(spec: CodeSpec, code: str, sandbox: Sandbox) -> Outcome
 
 def _listen(run: Run, spec: CodeSpec, outcome: Outcome) -> None:
     """Hear the judge's reports. Raises TimeoutError, EOFError, OSError and ProtocolError."""
-    match run.narrow_channel.receive():
-        case {"loaded": True}:
-            pass
-        case {"loaded": False, "reason": str(reason), "output": str(output)}:
-            outcome.unparsed = reason.startswith(UNPARSED)
-            outcome.fail(reason, output)
-            return
-        case _:
-            raise ProtocolError("no report")
     for index in range(spec.count):
         match run.narrow_channel.receive():
             case {"passed": True}:
@@ -168,6 +159,10 @@ def _listen(run: Run, spec: CodeSpec, outcome: Outcome) -> None:
                 outcome.fail_test(spec, index, reason, output)
                 if not spec.partial:
                     return
+            case {"unloaded": str(reason), "output": str(output)} if index == 0:
+                outcome.unparsed = reason.startswith(UNPARSED)
+                outcome.fail(reason, output)
+                return
             case _:
                 raise ProtocolError("no report")
 

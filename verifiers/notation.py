@@ -20,13 +20,14 @@ _CHARACTERS = {
     "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "⁄": "/", "∕": "/",
     "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "θ": r"\theta ",
-    "α": r"\alpha ", "β": r"\beta ", "°": "", "％": "%", "“": '"', "”": '"', "’": "'",
+    "α": r"\alpha ", "β": r"\beta ", "°": "", "“": '"', "”": '"', "’": "'",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
     "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "\u00a0": " ", "\u202f": " ", "\u2009": " ",
     "£": "", "€": "", "¥": "", "₹": "",
 }  # fmt: skip
-_TRANSLATION = str.maketrans(_CHARACTERS)
+_FULL_WIDTH = {chr(code + 0xFEE0): chr(code) for code in range(0x21, 0x7F)}
+_TRANSLATION = str.maketrans(_FULL_WIDTH | _CHARACTERS)
 
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
@@ -62,6 +63,12 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\s+", " "),
     )
 )
+_DEGREES = r"(?:°|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z]))"
+_ANGLE = re.compile(  # within a function, where radians would be meant without it
+    r"(\\?(?:sin|cos|tan|cot|sec|csc)\s*(?:\^\s*\{?\d\}?)?\s*(?:\\left)?[({]?\s*)(\d+(?:\.\d+)?)\s*"
+    + _DEGREES
+)
+_GROUPS = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar)\s*\{?(\d{1,30})\}?")
 _LETTER = re.compile(r"\\text\{\s*\(?\s*([A-Za-z])\s*\)?\s*\}")
@@ -72,6 +79,7 @@ _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
 def normalize(text: str) -> str:
     """The one spelling of an answer; an empty string when nothing is left."""
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(SUPERSCRIPTS)}}}", text)
+    text = _ANGLE.sub(r"\1(\2*\\pi/180)", text)
     text = text.translate(_TRANSLATION).strip(" \t\r\n*\"'`")
     while (boxed := _BOXED.match(text)) and balanced(boxed[1]):
         text = boxed[1]
@@ -82,6 +90,8 @@ def normalize(text: str) -> str:
     text = text.rstrip(".,;: ")
     if letter := _LETTER.fullmatch(text):
         return letter[1]
+    if _GROUPS.fullmatch(text):  # 12 345
+        return text.replace(" ", "")
     return re.sub(r"^[=:≈]+\s*", "", text).strip()
 
 

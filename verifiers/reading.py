@@ -26,6 +26,9 @@ class ProseError(ValueError):
 
 
 _NUMERAL = re.compile(r"([0-9A-Za-z]+)_\{?(?:\\text\{)?(\w+)\}*")
+_IN_BASE = re.compile(
+    r"([0-9A-Za-z]+)\s*(?:\\text\{)?\s*\(?\s*(?:in )?base[\s}-]*(\w+)\s*\)?\s*\}?", re.IGNORECASE
+)
 _NAMED_BASES = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
     "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16,
@@ -50,6 +53,7 @@ _SHORT_WORDS = frozenset((
     "no", "if", "up", "my",
 ))
 # fmt: on
+_TIME = re.compile(r"\d{1,2}(?::\d{2}){1,2}\s*[aApP]\.?\s*[mM]\.?")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TIMES = re.compile(  # between two numbers, where a variable would have no place
     r"(?<=[\d)}%])\s*[xX]\s*(?=[\d.])|(?<=[\d)}%\w])\s+[xX]\s+(?=[\d.(]|\\frac)"
@@ -183,7 +187,7 @@ def _matrix(text: str, inside: str, depth: int) -> Parts:
 
 
 def _numeral(text: str) -> Numeral | None:
-    match = _NUMERAL.fullmatch(text)
+    match = _NUMERAL.fullmatch(text) or _IN_BASE.fullmatch(text)
     if match is None or not any(character.isdigit() for character in match[1]):
         return None
     base = int(match[2]) if match[2].isdigit() and len(match[2]) < 3 else _NAMED_BASES.get(match[2])
@@ -198,6 +202,8 @@ def _scalar(text: str) -> Answer:
         plain = _TEXT.sub(r" \1 ", text).strip()
         if re.fullmatch(r"[^\W\d_][^\W\d_ '()-]*(?:[ '-]+[^\W\d_]+)*", plain):
             return Name(plain)
+        if _TIME.fullmatch(plain):
+            return Name(re.sub(r"[.\s]", "", plain))
         _refuse_prose(text)
         return Scalar(text)
     except TooLargeError:

@@ -16,9 +16,7 @@ from rapidfuzz import fuzz
 from rapidfuzz.distance import LCSseq
 
 from verifiers import templates
-from verifiers.extract import ExtractionError, Text, extract
 from verifiers.grader_specs import Metric, TextSimilaritySpec
-from verifiers.strict_json import StrictJsonError
 from verifiers.verdict import Verdict, clip
 
 MAX_CHARACTERS = 100_000
@@ -27,10 +25,8 @@ MAX_CHARACTERS = 100_000
 def judge(spec: TextSimilaritySpec, completion: str) -> Verdict:
     """The metric as the score; `malformed` when the completion lacks what is compared."""
     try:
-        sample = templates.sample_of(extract(Text(), completion).answers[-1])
-        text = templates.render(spec.input, spec.item, sample)
-        reference = templates.render(spec.reference, spec.item, sample)
-    except (ExtractionError, StrictJsonError, templates.SampleError) as error:
+        text, reference = templates.compared(spec.input, spec.reference, spec.item, completion)
+    except templates.SampleError as error:
         return Verdict(0.0, "malformed", {"reason": clip(str(error))})
     if max(len(text), len(reference)) > MAX_CHARACTERS:
         reason = f"a text of more than {MAX_CHARACTERS} characters"

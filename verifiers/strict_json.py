@@ -1,6 +1,6 @@
 """JSON as RFC 8259 and I-JSON mean it: what two parsers could read differently is refused.
 
-Duplicate keys, NaN and Infinity, numbers beyond a double (1e400, a 400-digit integer),
+Duplicate keys, NaN and Infinity, numbers beyond a double (1e400, 1e-400, a 400-digit integer),
 lone surrogates and deep nesting are errors. Nothing is repaired.
 """
 
@@ -101,6 +101,8 @@ def _float(literal: str) -> float:
     value = float(literal)
     if not math.isfinite(value):
         raise StrictJsonError(f"the number {literal[:40]} is beyond a double")
+    if value == 0 and literal.lower().partition("e")[0].strip("-0."):  # 1e-400 is not 0
+        raise StrictJsonError(f"the number {literal[:40]} is too small for a double")
     return value
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from verifiers import templates
-from verifiers.extract import ExtractionError, Text, extract
 from verifiers.grader_specs import StringCheckSpec
-from verifiers.strict_json import StrictJsonError
 from verifiers.verdict import Verdict, clip
 
 
 def judge(spec: StringCheckSpec, completion: str) -> Verdict:
     """Whether the operation holds; `malformed` when the completion lacks what is compared."""
     try:
-        sample = templates.sample_of(extract(Text(), completion).answers[-1])
-        text = templates.render(spec.input, spec.item, sample)
-        reference = templates.render(spec.reference, spec.item, sample)
-    except (ExtractionError, StrictJsonError, templates.SampleError) as error:
+        text, reference = templates.compared(spec.input, spec.reference, spec.item, completion)
+    except templates.SampleError as error:
         return Verdict(0.0, "malformed", {"reason": clip(str(error))})
     match spec.operation:
         case "eq":

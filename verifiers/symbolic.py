@@ -3,8 +3,8 @@
 Only expressions that exact arithmetic left undecided come here, already stripped of
 prose, units and structure. sympy parses and simplifies them, so this module must only
 ever run in a worker process that has limits and may be killed. What math-verify calls
-equal has to be equal numerically too, to 25 digits at several points, and letters must
-agree in case.
+equal has to be equal numerically too, to 25 digits at several points and to thousands at one,
+and letters must agree in case.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ logging.getLogger("math_verify").setLevel(logging.ERROR)
 MAX_LENGTH = 600
 MAX_DEPTH = 10
 DIGITS = 25
+EXACT_DIGITS = 5_000
+"""Tells the root of 10^600 + 1 from 10^300; what is equal in so many digits is equal."""
 _TOO_LARGE = re.compile(
     r"\d{300,}|\^\s*\{?\s*\d{5,}|\d\s*\^\s*\{?\s*\(?\s*\d+\s*\^|\d{4,}\s*\}?!|!!"
 )
+_NUMERAL = re.compile(r"[\d)}]\s*_")
+"""A base that is written in no way we know; math-verify would take the digits for decimal."""
 _EXTRACTION = (math_verify.LatexExtractionConfig(boxed_match_priority=0),)
 _POINTS = ((3, 7), (11, 13), (29, 17), (5, 23))
 _LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])")
@@ -43,6 +47,8 @@ def decide(gold: str, answer: str) -> bool | None:
             return None
     if _letter_case_differs(gold, answer):
         return False
+    if _NUMERAL.search(gold) or _NUMERAL.search(answer):
+        return None
     try:
         return _compare(gold, answer)
     except MemoryError:
@@ -92,13 +98,21 @@ def _agree_numerically(left: Any, right: Any) -> bool | None:
             symbol: sympy.Rational(numerator + 2 * index, denominator)
             for index, symbol in enumerate(symbols)
         }
-        values = [sympy.N(side.subs(point), DIGITS) for side in (left, right)]
-        if not all(value.is_number and value.is_finite for value in values):
-            continue
-        scale = max(abs(value) for value in values)
-        if abs(values[0] - values[1]) > scale * sympy.Float(10) ** -(DIGITS - 8):
-            return False
-        agreed = True
+        sides = left.subs(point), right.subs(point)
+        for digits in (DIGITS, EXACT_DIGITS) if agreed is None else (DIGITS,):
+            close = _close(*sides, digits)
+            if close is False:
+                return False
+            agreed = agreed or close
         if not symbols:
             break
     return agreed
+
+
+def _close(left: Any, right: Any, digits: int) -> bool | None:
+    """Whether two values agree in all but the last 8 of so many digits; None if one is none."""
+    values = [sympy.N(side, digits) for side in (left, right)]
+    if not all(value.is_number and value.is_finite for value in values):
+        return None
+    scale = max(abs(value) for value in values)
+    return not abs(values[0] - values[1]) > scale * sympy.Float(10, digits) ** (8 - digits)

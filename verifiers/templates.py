@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Literal, cast
 
 from verifiers import strict_json
+from verifiers.extract import ExtractionError, Text, extract
 
 MAX_JSON = 2**20
 """Characters of a text that `output_json` is read from."""
@@ -32,6 +33,18 @@ class TemplateError(ValueError):
 
 class SampleError(TemplateError):
     """The completion lacks what a template names."""
+
+
+def compared(
+    text: str, reference: str, item: Mapping[str, Any], completion: str
+) -> tuple[str, str]:
+    """A grader's text and its reference, both filled in. Raises SampleError when the completion
+    lacks what they name, TemplateError when the item does."""
+    try:
+        sample = sample_of(extract(Text(), completion).answers[-1])
+    except ExtractionError as error:
+        raise SampleError(str(error)) from None
+    return render(text, item, sample), render(reference, item, sample)
 
 
 def sample_of(text: str) -> dict[str, Any]:

@@ -53,7 +53,11 @@ _TOKEN = re.compile(
     r"|(?P<exponent>\s*\^\s*(?:\{-?\d\}|-?\d)(?!\d))|(?P<joint>\s*[/*-]\s*|\s+)|\\[a-zA-Z]+|.",
     re.DOTALL,
 )
-_SINGLE = re.compile(rf"(?P<body>[-+]?[\d.,]+)\s+(?P<unit>[{_SINGLE_LETTERS}](?:\^\{{?\d\}}?)?)")
+_LETTER = rf"(?:[{_SINGLE_LETTERS}]|{'|'.join(sorted(_KNOWN, key=len, reverse=True))})"
+_POWER = rf"{_LETTER}(?:\^\{{?-?\d\}}?)?"
+_SINGLE = re.compile(
+    rf"(?P<body>[-+]?[\d.,]+)\s+(?P<unit>{_POWER}(?:\s*[/*]\s*{_POWER})*(?![A-Za-z]))"
+)
 _WORD = re.compile(r"[A-Za-z]+|\^\s*\{?(-?\d)\}?|/")
 
 

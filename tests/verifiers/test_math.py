@@ -42,6 +42,8 @@ def status(gold: str, completion: str) -> str:
         ("1011_2", "1011_{2}"), ("1011_2", "01011_{\\text{two}}"), ("7_{10}", "7"),
         ("\\text{Monday}", "monday"), ("\\text{(A)}", "A"), ("\\text{A}", "\\textbf{(A)}"), ("A", "\\text{A}"), ("\\emptyset", "\\{\\}"),
         ("1.2\\times10^3", "1200"), ("9^{9^{9}}", "9^{9^{9}}"), ("2:3", "2 : 3"),
+        ("-5", "－５"), ("12345", "12 345"), ("10\\text{ m/s}", "10 m/s"), ("9.8 m/s^2", "9.8\\text{ m/s}^2"),
+        ("101_2", "101 \\text{ (base 2)}"), ("101_2", "101\\text{ base }2"), ("3:45 p.m.", "\\text{3:45 PM}"),
     ],
 )  # fmt: skip
 def test_equal_answers_are_correct(gold: str, answer: str):
@@ -65,6 +67,8 @@ def test_equal_answers_are_correct(gold: str, answer: str):
         ("\\{1,2\\}", "\\{1,2,3\\}"), ("1,1,2", "1,2,2"), ("\\text{even}", "odd"),
         ("\\begin{pmatrix}1&2\\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
         ("12", "9^{9^9}"), ("12", "1/0"), ("\\text{Monday}", "12"), ("x^2", "x_2"),
+        ("101", "101 \\text{ (base 2)}"), ("101", "(101)_2"), ("3", "3^1_2"), ("10 m/s", "10 m/s^2"),
+        ("12345", "12 346"), ("12", "1 2"), ("3:45 PM", "3:45 AM"),
     ],
 )  # fmt: skip
 def test_different_answers_are_never_correct(gold: str, answer: str):
@@ -80,6 +84,9 @@ def test_different_answers_are_never_correct(gold: str, answer: str):
         ("e^{2x}", "e^x \\cdot e^x", "correct"), ("e^{2x}", "e^{x^2}", "wrong"),
         ("\\sin A", "\\sin a", "wrong"), ("\\ln(10^{-20}+1)", "\\ln(10^{-21}+1)", "wrong"),
         ("x > 2", "2 < x", "correct"), ("x>2", "x \\ge 2", "wrong"),
+        ("\\sqrt{10^{60}+1}", "10^{30}", "wrong"), ("\\sqrt{10^{1000}+1}", "10^{500}", "wrong"),
+        ("\\sin(10^{-50})", "10^{-50}", "wrong"), ("\\sin 70^\\circ", "\\cos(20°)", "correct"),
+        ("\\tan 45^\\circ", "1", "correct"), ("\\sin 30^\\circ", "\\sin 30", "wrong"),
     ],
 )  # fmt: skip
 def test_what_exact_arithmetic_leaves_open_is_decided_symbolically(

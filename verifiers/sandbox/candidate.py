@@ -54,12 +54,19 @@ class Candidate:
         return self._value(self._request(*self._by_name(name, arguments, keywords)))
 
     def ahead(
-        self, shared: str, code: str, calls: Iterable[tuple[str, Sequence[Any], dict[str, Any]]]
+        self,
+        shared: str,
+        code: str,
+        *,
+        names: Iterable[str] = (),
+        calls: Iterable[tuple[str, Sequence[Any], dict[str, Any]]] = (),
     ) -> None:
-        """Send `load` and calls by name before anybody waits for a reply: the same requests, in
-        this order, then only read theirs. What would not fit into the socket is left for later.
+        """Send `load`, `resolve` of names and calls by name before anybody waits for a reply: the
+        same requests, in this order, then only read theirs. What would not fit into the socket is
+        left for later.
         """
-        requests = [("load", shared, code)]
+        requests: list[tuple[Any, ...]] = [("load", shared, code)]
+        requests += [("resolve", name) for name in names]
         requests += [self._by_name(*call) for call in calls]
         size = 0
         try:

@@ -64,7 +64,7 @@ class Run:
     def __init__(
         self, zygote: _Zygote, number: int, descriptors: Sequence[int], count: int, deadline: float
     ) -> None:
-        self._zygote, self._number, self._count = zygote, number, count
+        self._zygote, self._number = zygote, number
         self._descriptors = descriptors
         self._pidfds = descriptors[-count:]
         self.channel = Channel(descriptors[0], deadline)
@@ -81,7 +81,7 @@ class Run:
         for pidfd in self._pidfds:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        self._collect(self._count)
+        self._collect()
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors = ()
@@ -103,12 +103,11 @@ class Run:
                 poll.unregister(pidfd)
                 waiting -= 1
 
-    def _collect(self, count: int) -> None:
-        while len(self.endings) < count:
+    def _collect(self) -> None:
+        while not self.endings:
             message, _ = self._zygote.receive(END_S)
             if message.get("ended") == self._number:
-                ending = Ending(message["role"], message["code"], message["cpu_s"])
-                self.endings.append(ending)
+                self.endings += (Ending(*ending) for ending in message["endings"])
 
 
 class Sandbox:

@@ -8,6 +8,7 @@ line a test to the supervisor.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib
 import math
 import sys
@@ -31,6 +32,11 @@ class _Names(dict[str, Any]):
         super().__init__()
         self._candidate, self._entry_point = candidate, entry_point
 
+    def ask_for_entry_point(self) -> None:
+        """Resolve it before anything asks for it: the question was sent with the code."""
+        with contextlib.suppress(Exception):  # whoever names it is told
+            self[self._entry_point]
+
     def __missing__(self, name: str) -> Any:
         if name != self._entry_point:
             if hasattr(builtins, name) or name.startswith("__"):
@@ -48,20 +54,21 @@ class _Names(dict[str, Any]):
 
 
 def serve(judge: Channel, candidate_channel: Channel) -> None:
-    """Run one job and report: a frame a test, then the end. The whole life of the process."""
+    """Run one job and report a frame a test, or why the code does not load. The whole life of
+    the process."""
     job = judge.receive()
-    candidate = Candidate(candidate_channel)
+    candidate, entry_point = Candidate(candidate_channel), job["entry_point"]
+    names = [entry_point] if entry_point and job["calls"] is None else []
     try:
+        candidate.ahead(job["shared"], job["code"], names=names)
         candidate.load(job["shared"], job["code"])
     except Exception as error:
-        judge.send({"loaded": False, "reason": why(error), "output": candidate.printed})
+        judge.send({"unloaded": why(error), "output": candidate.printed})
         return
-    judge.send({"loaded": True})
     if job["calls"] is not None:
-        _calls(judge, candidate, job["entry_point"], decode(job["calls"]))
+        _calls(judge, candidate, entry_point, decode(job["calls"]))
     else:
         _asserts(judge, candidate, job)
-    judge.send({"done": True})
 
 
 def _calls(
@@ -122,6 +129,8 @@ def _asserts(judge: Channel, candidate: Candidate, job: dict[str, Any]) -> None:
     sys.modules[MODULE] = module
     names = _Names(candidate, job["entry_point"])
     names["__name__"] = MODULE
+    if job["entry_point"]:
+        names.ask_for_entry_point()
     setup_fault = _run(job["setup"], names)
     for source, lacks_call in job["tests"]:
         reason = setup_fault or _run(source, names)

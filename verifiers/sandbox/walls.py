@@ -67,8 +67,6 @@ def confine(
     die_with_parent()
     if os.getppid() != parent:
         raise WallError("the zygote died first")
-    if "dumpable" in mechanisms:
-        libc.prctl(_PR_SET_DUMPABLE, 0)
     if "rlimits" in mechanisms:
         for name, value in rlimits(limits):
             resource.setrlimit(name, (value, value))

@@ -9,17 +9,15 @@ then has raised its own walls. Ends when its socket closes, and all it forked wi
 
 from __future__ import annotations
 
-import array
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +28,8 @@ from verifiers.sandbox.policy import Limits, Mechanism, Reach
 from verifiers.sandbox.protocol import Channel
 
 CONTROL = 0
+FIRST_FREE = 5
+"""Descriptors below are a fork's to fill; a zygote keeps all of its own from here on."""
 REHEARSALS = 10
 MAX_PACKET = 2**16
 PRELOADED = {
@@ -84,7 +84,7 @@ def main() -> None:
         with contextlib.suppress(ChildProcessError):
             while os.wait():
                 pass
-        shutil.rmtree(scratch)
+        _remove(scratch)
 
 
 def _open(control: socket.socket, kind: str, settings: Settings) -> None:
@@ -105,8 +105,7 @@ def _live(control: socket.socket, kind: str, settings: Settings, parent: int) ->
         if os.getppid() == parent:
             for name in PRELOADED[kind]:
                 importlib.import_module(name)
-            for descriptor in (1, 2):
-                os.dup2(0, descriptor)
+            control = _make_room(control)
             for _ in range(REHEARSALS):
                 _rehearse()
             _settle(kind, settings)
@@ -118,6 +117,16 @@ def _live(control: socket.socket, kind: str, settings: Settings, parent: int) ->
         with contextlib.suppress(OSError):
             _send(control, {"error": f"{type(error).__name__}: {error}"})
         os._exit(1)
+
+
+def _make_room(control: socket.socket) -> socket.socket:
+    """Move the socket up and lay the null device below it, so that what is opened from now on
+    stands in the way of no number that a fork needs."""
+    moved = socket.socket(fileno=os.dup2(control.detach(), FIRST_FREE))
+    for descriptor in range(1, FIRST_FREE):
+        os.dup2(0, descriptor)
+    os.closerange(FIRST_FREE + 1, 2**20)
+    return moved
 
 
 def _settle(kind: str, settings: Settings) -> None:
@@ -157,13 +166,22 @@ def _converse(messages: Sequence[Any], part: Callable[[Channel], None]) -> None:
         part(Channel(theirs.fileno()))
 
 
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A run: its number, how many processes it has, and how those that ended did."""
+
+    number: int
+    count: int
+    endings: list[tuple[str, int, float]]
+
+
 class _Zygote:
     def __init__(self, control: socket.socket, settings: Settings) -> None:
         self._control, self._settings = control, settings
         self._filters = walls.filters()
         self._pid = os.getpid()
         self._poll = select.poll()
-        self._children: dict[int, tuple[int, int, str]] = {}
+        self._children: dict[int, tuple[int, str, _Started]] = {}
 
     def serve(self) -> None:
         """Fork and reap until the supervisor closes the socket."""
@@ -179,16 +197,16 @@ class _Zygote:
                     return
                 request = json.loads(packet)
                 if "discard" in request:
-                    shutil.rmtree(self._place(request["discard"]))
+                    _remove(self._place(request["discard"]))
                 else:
                     self._start(request)
 
     def _start(self, request: dict[str, Any]) -> None:
         """Fork the roles of a job; hand over the supervisor's descriptors and the pidfds."""
-        number, job, limits = request["number"], request["job"], Limits(**request["limits"])
-        self._program = self._place(request["program"])
+        job, limits = request["job"], Limits(**request["limits"])
+        place = self._place(request["program"]) if request["program"] else ""
         if job == "compile":
-            os.mkdir(self._program, 0o700)
+            os.mkdir(place, 0o700)
         ours, theirs = socket.socketpair()
         handed, lent = [ours.detach()], [theirs.detach()]
         channels = {JOBS[job][-1]: [lent[0]]}
@@ -203,60 +221,58 @@ class _Zygote:
                 standard.append(lend)
                 handed.append(keep)
             lent += standard
-        handed += [self._fork(number, role, limits, channels[role], standard) for role in JOBS[job]]
-        _send(self._control, {"started": number}, handed)
-        for descriptor in {*handed, *lent} - self._children.keys():
+        run = _Started(request["number"], len(JOBS[job]), [])
+        # At once, one after the other: what is done between forks is copied for each.
+        pids = [
+            os.fork()
+            or _become(
+                *(role, limits, (*standard, *channels[role]), 0 if standard else 3),
+                *(self._settings, self._filters.get(role, self._filters["run"])),
+                *(self._pid, place),
+            )
+            for role in JOBS[job]
+        ]
+        pidfds = [os.pidfd_open(pid) for pid in pids]
+        for pidfd, pid, role in zip(pidfds, pids, JOBS[job], strict=True):
+            self._children[pidfd] = (pid, role, run)
+            self._poll.register(pidfd, select.POLLIN)
+        _send(self._control, {"started": run.number}, [*handed, *pidfds])
+        for descriptor in (*handed, *lent):
             os.close(descriptor)
-
-    def _fork(
-        self, number: int, role: str, limits: Limits, channels: list[int], standard: list[int]
-    ) -> int:
-        pid = os.fork()
-        if pid == 0:
-            fence = self._filters.get(role, self._filters["run"])
-            program = self._program
-            _become(role, limits, channels, standard, self._settings, fence, self._pid, program)
-        pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (pid, number, role)
-        self._poll.register(pidfd, select.POLLIN)
-        return pidfd
 
     def _place(self, number: int) -> str:
         return os.path.join(self._settings.scratch, str(int(number)))
 
     def _reap(self, pidfd: int) -> None:
-        pid, number, role = self._children.pop(pidfd)
+        """Note how a process ended; when it is the last of its run, say so."""
+        pid, role, run = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         if role == "compiler":  # its passes; the group is its own while it is not reaped
             os.killpg(pid, signal.SIGKILL)
         _, status, usage = os.wait4(pid, 0)
-        ended = {
-            "role": role,
-            "code": os.waitstatus_to_exitcode(status),
-            "cpu_s": usage.ru_utime + usage.ru_stime,
-        }
-        _send(self._control, {"ended": number, **ended})
+        code = os.waitstatus_to_exitcode(status)
+        run.endings.append((role, code, usage.ru_utime + usage.ru_stime))
+        if len(run.endings) == run.count:
+            _send(self._control, {"ended": run.number, "endings": run.endings})
 
 
 def _become(
     role: str,
     limits: Limits,
-    channels: Sequence[int],
-    standard: Sequence[int],
+    descriptors: Sequence[int],
+    first: int,
     settings: Settings,
     fence: seccomp.Filter,
     parent: int,
     place: str,
 ) -> NoReturn:
-    """The life of a fork: keep its own descriptors, raise the walls, then read its job."""
+    """The life of a fork: keep its own descriptors, from `first` on, raise the walls, then read
+    its job."""
     try:
-        # Out of the way first, so that no target number overwrites a source.
-        moved = [fcntl.fcntl(d, fcntl.F_DUPFD, 64) for d in (*standard, *channels)]
-        first = 0 if standard else 3
-        for target, descriptor in enumerate(moved, first):
+        for target, descriptor in enumerate(descriptors, first):
             os.dup2(descriptor, target)
-        os.closerange(first + len(moved), 2**20)
+        os.closerange(first + len(descriptors), 2**20)
         binary = os.path.join(place, "program")
         if role == "native":
             if os.open(binary, os.O_PATH | os.O_CLOEXEC) != policy.BINARY:
@@ -298,6 +314,18 @@ def _become(
         os._exit(1)
 
 
+def _remove(folder: str) -> None:
+    """A folder and all in it; no library's, which would bring three compressors along."""
+    for path, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(path, name))
+        for name in folders:
+            inner = os.path.join(path, name)
+            (os.unlink if os.path.islink(inner) else os.rmdir)(inner)
+    os.rmdir(folder)
+
+
 def _send(control: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+    packed = struct.pack(f"{len(descriptors)}i", *descriptors)
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)
     control.sendmsg([json.dumps(message).encode()], [rights] if descriptors else [])
