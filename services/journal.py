@@ -124,6 +124,7 @@ class StoreJournal:
             "completion_length_mean": tokens / max(1, completions),
             "tokens_per_s": tokens / max(1e-9, phases["rollout"]),
             "phase_seconds": phases,
+            "weight_seconds": phases["publish"],
             "staleness": statistics.fmean(step - group.rolled.version for group in sampled.groups),
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),
