@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -217,6 +218,41 @@ def test_hostile_evidence_of_any_shape_is_text(watched: Seen, hostile: str, roll
         watched.shot("hostile-tokens")
 
 
+def test_characters_that_hide_or_reorder_are_named_and_contained(
+    watched: Seen, hostile: str
+) -> None:
+    page = watched.open(f"#/jobs/{hostile}/rollouts/2-0-0")
+    chips = page.locator(".heat .odd")
+    expect(chips).not_to_have_count(0)
+    names = set(" ".join(chips.evaluate_all("all => all.map(one => one.dataset.name)")).split())
+    assert {"RLO", "ZWSP", "NUL", "ESC", "CR", "LSEP", "SHY", "U+E0041", "LRI"} <= names
+    text = page.evaluate("document.querySelector('.heat').textContent")
+    assert text == ALL + END
+    after = page.evaluate(
+        """() => {
+            const walker = document.createTreeWalker(document.querySelector(".heat"), NodeFilter.SHOW_TEXT);
+            const places = [];
+            while (walker.nextNode()) {
+                const node = walker.currentNode;
+                if (node.parentElement.closest(".odd")) continue;
+                for (let at = 0; at < node.length; at++) {
+                    const range = new Range();
+                    range.setStart(node, at);
+                    range.setEnd(node, at + 1);
+                    const box = range.getBoundingClientRect();
+                    places.push([node.data[at], box.left, box.top]);
+                }
+            }
+            return places;
+        }"""
+    )
+    shown = "".join(character for character, _, _ in after)
+    start = shown.index("user nimda  tail")
+    lefts = [(left, top) for _, left, top in after[start : start + len("user nimda")]]
+    assert len({top for _, top in lefts}) == 1
+    assert lefts == sorted(lefts), "an override turned the text around"
+
+
 @pytest.mark.parametrize("rollout", ["2-1-0", "2-1-1"], ids=["a line of 1 MB", "NUL and RLO"])
 def test_long_and_invisible_texts_do_not_break_the_layout_or_hang_the_page(
     watched: Seen, hostile: str, rollout: str
@@ -234,3 +270,43 @@ def test_long_and_invisible_texts_do_not_break_the_layout_or_hang_the_page(
     if rollout == "2-1-0":
         more = page.locator("[data-sibling] .completion").first.get_by_role("button")
         expect(more).to_contain_text("more characters")
+
+
+@pytest.mark.parametrize("view", ["#/jobs"])
+def test_hostile_names_metadata_and_events_are_text_in_every_view(
+    watched: Seen, hostile: str, view: str
+) -> None:
+    watched.allowed = ["503", "404"]  # no model is served here
+    page = watched.open(view.replace("{}", hostile))
+    expect(page.locator("main h1").first).to_be_visible()
+    page.wait_for_timeout(500)
+    unharmed(watched)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "#/jobs/{x}",
+        "#/jobs/{x}/rollouts",
+        "#/jobs/{x}/rollouts/{x}",
+        "#/jobs/{job}/rollouts/{x}",
+        "#/jobs/{job}/rollouts?text={x}&verifier={x}&status={x}&step={x}&at={x}&order={x}",
+        "#/jobs/{job}/rollouts?__proto__={x}&constructor={x}&text=x",
+        "#/jobs/{job}/rollouts/2-0-0?stream=__proto__&token={x}",
+        "#/jobs/{job}/rollouts/2-0-0?stream=constructor&token=99999999999999999999",
+        "#/compare?ids={x},{x}",
+        "#/chat?model={x}",
+        "#/{x}",
+        "#javascript:window.struck=15",
+        "#{x}",
+    ],
+)
+def test_hostile_addresses_are_words(watched: Seen, hostile: str, address: str) -> None:
+    watched.allowed = ["404", "422", "400", "503"]  # the service says no
+    page = watched.page
+    for text in (STRIKES[1], STRIKES[9], "javascript:window.struck=16"):
+        asked = address.replace("{job}", hostile).replace("{x}", quote(text, safe=""))
+        watched.open(asked)
+        expect(page.locator("main").first).not_to_be_empty()
+        page.wait_for_timeout(150)
+        unharmed(watched)
