@@ -5,6 +5,7 @@ VENV ?= .venv
 EXTRA ?= cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
+VERL := $(VENV)/verl
 
 .PHONY: install demo test chaos lint lock docs vendor clean
 
@@ -20,16 +21,23 @@ ifeq ($(EXTRA),cpu)
 endif
 	touch $@
 
+# What runs inside verl has a process of its own, with verl's versions of some packages.
+$(VERL): $(INSTALLED) examples/verl/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ -r examples/verl/requirements.txt
+	touch $@
+
 demo: install
 	$(BIN)/python examples/quickstart/run.py
 
 # What starts whole services mostly waits, and runs beside all other tests.
 SERVICES := tests/chaos tests/deploy tests/page tests/services
-test: lint
+IN_VERL := tests/test_verl_example.py
+test: lint $(VERL)
 	@$(BIN)/python -m pytest -q --durations=15 $(SERVICES) > $(VENV)/services-tests.log 2>&1 & services=$$!; \
-	$(BIN)/python -m pytest -q --durations=15 $(SERVICES:%=--ignore=%); others=$$?; \
+	$(BIN)/python -m pytest -q --durations=15 $(SERVICES:%=--ignore=%) --ignore=$(IN_VERL); others=$$?; \
+	PYTHONPATH=$(VERL) $(BIN)/python -m pytest -q $(IN_VERL); verl=$$?; \
 	wait $$services; served=$$?; \
-	cat $(VENV)/services-tests.log; exit $$((others || served))
+	cat $(VENV)/services-tests.log; exit $$((others || verl || served))
 
 # Kill everything in turn under a running job, fill its disk and damage a checkpoint.
 chaos: install

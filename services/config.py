@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from services.trackers.spec import Tracker
 from trainer.algorithm_spec import (
     AlgorithmSpec,
     External,
@@ -244,6 +245,9 @@ class JobSpec(Spec):
     traces: TracesSpec = Field(default_factory=TracesSpec, description="Kept rollouts.")
     tiers: TiersSpec = Field(default_factory=TiersSpec, description="Placement and scale.")
     deadlines: DeadlinesSpec = Field(default_factory=DeadlinesSpec, description="Deadlines.")
+    tracking: tuple[Tracker, ...] = Field(
+        default=(), description="Where the job's metrics also go, each kind at most once."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -300,6 +304,9 @@ class JobSpec(Spec):
             yield (
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than steps {self.steps}"
             )
+        kinds = [tracker.kind for tracker in self.tracking]
+        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+            yield f"tracking names {', '.join(twice)} more than once: a job is one run of a tracker"
 
     def _view_problems(self) -> Iterator[str]:
         """Whether the teacher's view fits the algorithm."""

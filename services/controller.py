@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayTaskError
@@ -21,11 +21,13 @@ from services.jobs import JobError, Outcome, Request
 from services.journal import StoreJournal
 from services.pipeline import Ended, abandon
 from services.placement import placed
-from services.preparation import prepare
+from services.preparation import JobRefused, prepare
 from services.settings import load_settings
 from services.store import Store
 from services.tiers import RayTiers
 from services.traces import write_job
+from services.trackers.spec import problems
+from services.tracking import Tracked, Tracking
 from services.weights import StaleWeights
 from trainer.adamw import LearningError
 from trainer.checkpoint import Checkpoint, checked
@@ -70,7 +72,29 @@ class Controller:
         if load_settings().tier_labels:
             job = placed(job)
         journal = self._journal = StoreJournal(store, self._job_id, job, self._token)
-        work = asyncio.create_task(self._train(job, journal, store, record.source))
+        tracking = Tracking(self._tracked(job), store, journal.note)
+        try:
+            outcome, more = await self._outcome(job, journal, store, record.source, tracking)
+        except BaseException:
+            await tracking.end("running")
+            raise
+        await tracking.end(outcome)
+        if outcome == "succeeded":
+            await journal.result(more["result"])
+        if outcome != "running":
+            await store.transition(self._job_id, outcome, token=self._token, **more)
+        return outcome
+
+    async def _outcome(
+        self,
+        job: JobSpec,
+        journal: StoreJournal,
+        store: Store,
+        source: str | None,
+        tracking: Tracking,
+    ) -> tuple[Outcome | Literal["running"], dict[str, Any]]:
+        """Train until something ends it; what ended it, and what the store is told of that."""
+        work = asyncio.create_task(self._train(job, journal, store, source, tracking))
         cancel = asyncio.create_task(self._cancelled(store))
         interrupt = asyncio.create_task(self._interrupted.wait())
         try:
@@ -79,27 +103,23 @@ class Controller:
             await abandon([work, cancel, interrupt])
         if work.cancelled():
             if not cancel.done() or cancel.cancelled():
-                return "running"
+                return "running", {}
             await cancel
-            await self._end(store, "cancelled")
-            return "cancelled"
+            return "cancelled", {}
         error = work.exception()
         if isinstance(error, (Fenced, StoreUnavailable)):
             raise error  # nothing is wrong with the job
         if error is not None:
             log.error("job %s failed", self._job_id, exc_info=error)
-            await self._end(store, "failed", error=describe(error))
-            return "failed"
+            return "failed", {"error": describe(error)}
         ended, result = work.result()
         if ended.paused is not None:
-            await self._end(store, "paused", message=f"Job paused: {ended.paused}.")
-            return "paused"
-        await journal.result(result)
-        await self._end(store, "succeeded", result=result)
-        return "succeeded"
+            return "paused", {"message": f"Job paused: {ended.paused}."}
+        return "succeeded", {"result": result}
 
-    async def _end(self, store: Store, status: Outcome, **more: Any) -> None:
-        await store.transition(self._job_id, status, token=self._token, **more)
+    def _tracked(self, job: JobSpec) -> Tracked:
+        config = job.model_dump(mode="json", exclude={"tracking"})
+        return Tracked(self._job_id, job.name, self._folder, self._store_file.parent, config)
 
     async def _cancelled(self, store: Store) -> None:
         while await self._requested(store) != "cancel":
@@ -120,8 +140,16 @@ class Controller:
         return job.request
 
     async def _train(
-        self, job: JobSpec, journal: StoreJournal, store: Store, source: str | None
+        self,
+        job: JobSpec,
+        journal: StoreJournal,
+        store: Store,
+        source: str | None,
+        tracking: Tracking,
     ) -> tuple[Ended, dict[str, Any]]:
+        if lacking := problems(job.tracking):
+            raise JobRefused("; ".join(lacking))
+        tracking.start(job.tracking)
         await journal.recall()
         await journal.phase("start", 0)
         ready = await asyncio.to_thread(prepare, job)

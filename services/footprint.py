@@ -3,14 +3,15 @@
 P parameters, b bytes of a number in `model.dtype` (2 or 4), h hidden, i intermediate, V
 vocabulary, L `model.max_length`, T tokens of one packed pass. Bytes of one actor:
 
-| tier     | weights            | optimizer            | kv_cache                | activations |
-|----------|--------------------|----------------------|-------------------------|-------------|
-| rollout  | b P                |                      | its setting on a CPU;   | 8 V for each of `engine.max_sequences` |
-|          |                    |                      | of all that run, on a GPU |           |
-| teacher  | b P, EMA: + 4 P    |                      |                         | one layer, and a chunk of logits |
-| trainer  | 2 b P: the policy  | 12 P: gradients and  |                         | every layer, and a chunk of logits |
-|          | and the first one; | two moments, float32 |                         |             |
-|          | bfloat16: + 4 P    |                      |                         |             |
+| tier     | weights              | optimizer            | kv_cache                | activations |
+|----------|----------------------|----------------------|-------------------------|-------------|
+| rollout  | b P                  |                      | its setting on a CPU;   | 8 V for each of `engine.max_sequences` |
+|          |                      |                      | of all that run, on a GPU |           |
+| teacher  | b P, EMA: + 4 P      |                      |                         | one layer, and a chunk of logits |
+| trainer  | b P, bfloat16: + 4 P; | 12 P: gradients and |                         | every layer, and a chunk of logits |
+|          | on a CPU + b P: the  | two moments, float32 |                         |             |
+|          | first weights, which |                      |                         |             |
+|          | a GPU's host has     |                      |                         |             |
 
 A layer keeps T b (12 h + 4 i + 4 kv heads times their width) for its backward pass and, on a
 CPU, the attention of sequences up to 512 tokens: T min(L, 512) heads times (b + 1): measured, a bound. A chunk of
@@ -107,10 +108,11 @@ def _footprints(job: JobSpec, shape: ModelShape, teacher: ModelShape) -> Iterato
             activations=_layer(job, teacher, tiers.teacher) + _logits(b),
         )
     masters = 0 if b == 4 else 4
+    first = 0 if tiers.trainer.gpus else b  # beside a GPU they lie in the host's memory
     yield _model_tier(
         "trainer",
         tiers.trainer,
-        weights=(2 * b + masters) * shape.parameters,
+        weights=(b + first + masters) * shape.parameters,
         optimizer=12 * shape.parameters,
         activations=shape.layers * _layer(job, shape, tiers.trainer) + _logits(b),
     )

@@ -85,7 +85,8 @@ class StoreJournal:
         seen = ", ".join(f"{score:g}" for score in scores[:5]) or "none"
         await self.note(
             f"step {step + 1}: in none of {len(groups)} groups do completions differ in reward "
-            f"(rewards seen: {seen}), so {self._job.algorithm.kind} learns nothing from it; "
+            f"(rewards seen: {seen}; the first task is {groups[0].rolled.task.id!r}), so "
+            f"{self._job.algorithm.kind} learns nothing from it; "
             "if this stays, the tasks are too easy or too hard, or their verifiers always agree",
             level="warn",
             key=f"flat:{step + 1}",
@@ -123,6 +124,7 @@ class StoreJournal:
             "completion_length_mean": tokens / max(1, completions),
             "tokens_per_s": tokens / max(1e-9, phases["rollout"]),
             "phase_seconds": phases,
+            "weight_seconds": phases["publish"],
             "staleness": statistics.fmean(step - group.rolled.version for group in sampled.groups),
             "groups": len(sampled.groups),
             "zero_variance_groups": sum(not group.has_contrast for group in sampled.groups),

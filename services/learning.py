@@ -29,7 +29,7 @@ from trainer.algorithm_spec import AlgorithmSpec, Ema, Rlsd
 from trainer.batch import BatchError, learnable
 from trainer.checkpoint import Checkpoint, CheckpointError
 from trainer.ema import WeightAverage
-from trainer.evidence import Evidence, taught_batch
+from trainer.evidence import Evidence, shortened_share, taught_batch
 from trainer.leakage import LeakWatch
 from trainer.learner import Learner
 from trainer.pieces import pieces, special
@@ -109,7 +109,7 @@ class LearnerWorker:
 
     def progress(self) -> int:
         """Grows with every microbatch and with every bucket of weights."""
-        return self._learner.policy.passes + self._learner.start.policy.passes + self._packed
+        return self._learner.policy.passes + self._packed
 
     def learn(
         self, references: Sequence[GroupRefs], evidence: Sequence[Any] | None, step: int
@@ -139,6 +139,8 @@ class LearnerWorker:
             ) from error
         if not self._first:
             return metrics, None
+        if seen is not None:
+            metrics["shortened_share"] = shortened_share(seen)
         best = streams.alternative_logprobs
         done = replace(
             trace,

@@ -37,6 +37,10 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
         "completion_length_mean",
         "Mean length of the step's completions.",
     ),
+    "strop_job_rollouts_in_flight": (
+        "rollouts_in_flight",
+        "Completions asked of the engines and not yet sampled, on average over the step.",
+    ),
     "strop_job_staleness_versions": ("staleness", "Policy versions the step's rollouts lagged."),
     "strop_job_step_groups": ("groups", "Groups the step learned from."),
     "strop_job_step_zero_variance_groups": (
@@ -90,6 +94,10 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
         "Tokens whose importance weight was truncated.",
     ),
     "strop_job_weight_sync_bytes": ("weight_bytes", "Size of the newest published weights."),
+    "strop_job_weight_sync_seconds": (
+        "weight_seconds",
+        "Time of the newest publication, until every engine had proven the weights.",
+    ),
     "strop_job_canary_gap_nats": (
         "canary_gap",
         "Widest distance of an engine's canary log-probs from the learner's.",

@@ -52,7 +52,7 @@ def replay(
         seed=job.seed,
         steps=job.steps,
         max_tokens=job.sampling.max_tokens,
-        start_path=resolve_model(job.model.path),
+        start_path=None if model is None else resolve_model(job.model.path),
     )
     for path in paths:
         stored = read_step(path)

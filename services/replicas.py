@@ -10,8 +10,9 @@ nothing more is known of what the actors do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -116,7 +117,7 @@ class Replicas:
         """Start every actor. Raises TierFailed, or what an actor raised while it started."""
         self._replicas = [self._new(number) for number in range(self._count)]
         await side_by_side(self._up(replica) for replica in self._replicas)
-        self._spawn(self._watch())
+        self._spawn(self._watch)
 
     async def call(self, method: str, *args: Any) -> tuple[Any, Any]:
         """Have an actor do this; its two-valued method's (reference, small value).
@@ -245,7 +246,7 @@ class Replicas:
     def _lose_if_lost(self, replica: _Replica) -> None:
         if replica.health.state == "lost" and not replica.going:
             replica.going = True
-            self._spawn(self._replace(replica))
+            self._spawn(partial(self._replace, replica))
 
     async def _replace(self, replica: _Replica) -> None:
         since = monotonic()
@@ -304,15 +305,15 @@ class Replicas:
             replica.health.answered(beat.progress, monotonic(), busy=busy)
         self._lose_if_lost(replica)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """What goes wrong in the background ends the tier; whoever waits for it hears of it."""
         try:
-            await work
+            await work()
         except Exception as error:
             self._failure = error
             async with self._changed:

@@ -183,7 +183,12 @@ class Teacher:
             return [[None] * len(group.rollouts) for group in groups], 0
         scored = iter(self._scored(passes))
         said = [
-            [None if prompt is None else replace(next(scored), turn=prompt.turn) for prompt in row]
+            [
+                None
+                if prompt is None
+                else replace(next(scored), turn=prompt.turn, left_out=prompt.left_out)
+                for prompt in row
+            ]
             for row in prompts
         ]
         tokens = passes.tokens

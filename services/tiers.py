@@ -216,7 +216,7 @@ class RayTiers:
     async def generate(self, task: Task, count: int) -> Rolled:
         """Sample `count` completions of a task."""
         work = self._rollout.call("generate", self._prompts[task.id], self._sampling, count)
-        rollouts, (version, tokens) = await self._within("rollout", work)
+        rollouts, (version, tokens) = await self._within("rollout", work, amount=count)
         return Rolled(task, rollouts, version, tokens)
 
     async def verify(self, rolled: Rolled) -> Judged:
@@ -261,8 +261,8 @@ class RayTiers:
     async def publish(self, version: int, *, to_teacher: bool) -> dict[str, float]:
         """Bring the learner's weights to every engine, and to the teachers those that are theirs.
 
-        Returns the bytes of one copy, the widest canary gap of the engines (nats), and how idle
-        each tier was since the last publication.
+        Returns the bytes of one copy, the widest canary gap of the engines (nats), and since the
+        last publication how idle each tier was and how many rollouts were in flight.
         """
         policy, lesson = await self._trainers("publish", version, to_teacher=to_teacher)
         due = [(self._rollout, policy)]
@@ -276,7 +276,9 @@ class RayTiers:
         self._lesson = lesson
         gaps = [proof["canary_gap"] for proof in proofs]
         metrics = {"weight_bytes": float(policy.manifest.nbytes), "canary_gap": max(gaps)}
-        return metrics | flat("idle_share", self._idle.read())
+        told = self._idle.read()
+        metrics["rollouts_in_flight"] = told.in_hand["rollout"]
+        return metrics | flat("idle_share", told.idle)
 
     async def checkpoint(self, step: int, cursor: Mapping[str, int]) -> str:
         """Save the learner's state; the model folder inside. Raises NotSaved."""
@@ -289,10 +291,12 @@ class RayTiers:
         with self._idle.busy("trainer"):
             return await self._learner.call(method, self._job.deadlines.phase_s, *args, **options)
 
-    async def _within(self, phase: str, work: Awaitable[T], seconds: float | None = None) -> T:
+    async def _within(
+        self, phase: str, work: Awaitable[T], seconds: float | None = None, *, amount: int = 1
+    ) -> T:
         deadline = seconds or self._job.deadlines.phase_s
         try:
-            with self._idle.busy(TIER_OF[phase]) if phase in TIER_OF else nullcontext():
+            with self._idle.busy(TIER_OF[phase], amount) if phase in TIER_OF else nullcontext():
                 async with asyncio.timeout(deadline):
                     return await work
         except TimeoutError as error:

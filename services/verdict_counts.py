@@ -37,6 +37,10 @@ GAUGES: Mapping[str, tuple[str, str]] = {
 """A tier's numbers of the moment -> (gauge, help)."""
 
 
+REPLACED = ("pool", "worker")
+"""What dies, or is killed, and is replaced."""
+
+
 class VerdictCounts:
     """A tally of verdicts that is handed on from time to time."""
 
@@ -96,7 +100,9 @@ class VerifierMetrics(Collector):
             "strop_verifier_replaced", "Workers and pools that were replaced.", labels=["what"]
         )
         buckets: dict[str, list[float]] = {}
-        for field, value in sorted(self.counts.items()):
+        # What never happened is shown too, so that the first one is a change.
+        never = {f"replaced|{what}|": 0.0 for what in REPLACED}
+        for field, value in sorted({**never, **self.counts}.items()):
             what, kind, detail = field.split("|")
             if what == "verdicts":
                 verdicts.add_metric([kind, detail], value)

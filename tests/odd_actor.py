@@ -13,8 +13,6 @@ import ray
 from ray.util.placement_group import placement_group
 
 from services.replicas import ActorLost, Beat
-from services.shared_verifiers import SharedVerifiers
-from services.verifier_tier import PoolShape
 from services.weights import Manifest, StaleWeights
 
 
@@ -97,16 +95,3 @@ class OddReserver:
     def reserve(self) -> None:
         self._group = placement_group([{"CPU": 1}])
         ray.get(self._group.ready(), timeout=60)
-
-
-class OddOwner:
-    """Has a place in the verifier tier, and does nothing with it."""
-
-    async def join(self, of: PoolShape) -> str:
-        me = ray.get_runtime_context().current_actor
-        self._job = SharedVerifiers(of, least=1, most=1, deadline_s=30.0, owner=me)
-        await self._job.start()
-        return self._job.name
-
-    async def life(self) -> None:
-        await asyncio.Event().wait()

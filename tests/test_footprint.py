@@ -47,7 +47,7 @@ def test_a_learner_has_the_bytes_that_were_told(model: Path, dtype: Any) -> None
     learner = Learner(
         model, algorithm=spec.algorithm, optimizer=spec.optimizer, dtype=dtype, steps=9
     )
-    own = [*learner.policy.module.parameters(), *learner.start.policy.module.parameters()]
+    own = [*learner.policy.module.parameters(), *learner.first.values()]
     masters = list(learner.masters.weights.values())
     held = {t.data_ptr(): t.numel() * t.element_size() for t in (*own, *masters)}
     assert sum(held.values()) == parts["weights"]

@@ -110,6 +110,7 @@ def test_a_step_is_kept_and_repeated_from_its_trace(
     groups, evidence = references()
     told, refused = worker(tmp_path, algorithm).learn(groups, [ray.put(evidence)], 0)
     assert refused is None
+    assert told["shortened_share"] == 0
     (path,) = step_paths(tmp_path / "traces")
     trace = read_step(path)
     batch = to_batch(trace)

@@ -28,6 +28,7 @@ from benchmarks.learning.puzzles import (
 from benchmarks.learning.real import read_real
 from benchmarks.learning.results import read
 from benchmarks.learning.sampling import sample
+from benchmarks.learning.schedule import strangers
 from trainer.algorithm_spec import Rlsd
 from trainer.learner import Learner
 from trainer.records import Batch, Group, Rollout
@@ -168,6 +169,15 @@ def test_dealt_weights_keep_their_distribution_and_their_sign(tmp_path: Path) ->
 def test_the_pages_tables_are_what_the_report_makes_of_the_recorded_results() -> None:
     readme = README.read_text()
     assert page(readme, read(RESULTS), read_real(REAL_RESULTS)) == readme
+
+
+def test_all_recorded_runs_of_a_family_began_from_one_policy() -> None:
+    rows = read(RESULTS)
+    for family in FAMILIES:
+        own = [row for row in rows if row["family"] == family]
+        assert own
+        assert strangers(rows, family, own[0]["start"]) == []
+        assert strangers(rows, family, own[0]["start"] | {"steps": 1}) == own
 
 
 def test_pass_at_k_counts_every_choice_of_k_completions() -> None:

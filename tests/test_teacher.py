@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from trainer.algorithm_spec import (
     Rlsd,
     Sdpo,
 )
-from trainer.evidence import Evidence, taught_batch
+from trainer.evidence import Evidence, shortened_share, taught_batch
 from trainer.learner import Learner
 from trainer.privileged import TeacherView, student_prompt
 from trainer.records import Privileged, Rollout, Task
@@ -74,7 +75,12 @@ def rollouts(model: Path) -> list[list[Rollout]]:
 
 
 def teacher(
-    model: Path, algorithm: AlgorithmSpec, view: str | None, path: Path | None = None
+    model: Path,
+    algorithm: AlgorithmSpec,
+    view: str | None,
+    path: Path | None = None,
+    *,
+    shorten: bool = False,
 ) -> Teacher:
     return Teacher(
         TeacherOptions(
@@ -87,7 +93,7 @@ def teacher(
             max_tokens=MAX_TOKENS,
             privileged=None if view is None else PrivilegedSpec.model_validate({"kind": view}),
             room=500,
-            shorten=False,
+            shorten=shorten,
         )
     )
 
@@ -219,3 +225,17 @@ def test_a_sibling_teaches_everyone_but_itself(model: Path, rollouts: list[list[
     assert known(with_feedback)[0] == [False, True, True, False]
     lengths = [[said.prompt_length for said in row if said] for row in (evidence[0], with_feedback[0])]  # fmt: skip
     assert all(longer > shorter for shorter, longer in zip(*lengths, strict=True))
+
+
+def test_a_context_that_was_shortened_is_counted(
+    model: Path, rollouts: list[list[Rollout]]
+) -> None:
+    long = replace(TASKS[0], privileged=Privileged("4", "x" * 600))
+    groups = [
+        judged_group(task, rollouts[n], VERDICTS[n], Opsd(), MAX_TOKENS)
+        for n, task in enumerate((long, TASKS[1]))
+    ]
+    (first, second), _ = teacher(model, Opsd(), "trace", shorten=True).evidence(groups)
+    assert [said is not None and said.left_out > 0 for said in first] == [True] * 3 + [False]
+    assert [said is not None and said.left_out == 0 for said in second] == [True] * 4
+    assert shortened_share([*first, *second]) == 3 / 7

@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
+from datasets import Dataset
+from trl import GRPOConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from tests.tiny_model import make_tiny_model
-
-pytest.importorskip("trl", reason="the extra `trl` is not installed")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "trl" / "rlsd.py"
 
 
 def trained(folder: Path, hint: str) -> tuple[Any, list[Any]]:
     """A trainer after two steps on prompts with this hint, and the advantages it made."""
-    from datasets import Dataset  # pyright: ignore[reportMissingImports]
-    from trl import GRPOConfig  # pyright: ignore
-
     made: list[Any] = []
     base: Any = runpy.run_path(str(EXAMPLE))["RlsdTrainer"]
 

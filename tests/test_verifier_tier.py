@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,8 +17,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from services.shared_verifiers import SharedVerifiers
-from services.verifier_tier import LIFE_S, NAMESPACE, PoolShape, VerifierTierFailed, start_tier
-from tests.odd_actor import OddOwner
+from services.verifier_tier import NAMESPACE, PoolShape, VerifierTierFailed, start_tier
 from tests.ray_cluster import local_ray
 from trainer.records import Rollout
 from verifiers.spec import SpecError
@@ -290,18 +288,6 @@ async def _death(tier: Any) -> None:
     while True:
         await tier.pools.remote()
         await asyncio.sleep(0.1)
-
-
-def test_a_job_whose_owner_is_killed_is_forgotten_at_once(cluster: None) -> None:
-    owner: Any = ray.remote(OddOwner).options(num_cpus=0).remote()
-    name: Any = ray.get(owner.join.remote(shape(start_s=299.0)), timeout=120)
-    tier: Any = ray.get_actor(name, NAMESPACE)
-    assert len(ray.get(tier.pools.remote())) == 1
-    ray.kill(owner)
-    began = time.monotonic()
-    while not is_gone(name):
-        assert time.monotonic() - began < LIFE_S
-        time.sleep(0.1)
 
 
 def test_pools_that_do_not_start_are_one_clear_error(cluster: None) -> None:

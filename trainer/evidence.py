@@ -27,6 +27,7 @@ class Evidence:
     contrast       float32[T]     the same under wrong answers, or None
     top_ids        int32[T, K]    the teacher's likeliest tokens at each place, or None
     top_logprobs   float32[T, K]  and their log-probs, or None
+    left_out       characters of privileged text left out of its prompt, at marked places
     turn           what that prompt has beyond the policy's, as text; "" for nothing
     """
 
@@ -35,7 +36,14 @@ class Evidence:
     contrast: NDArray[np.float32] | None = None
     top_ids: NDArray[np.int32] | None = None
     top_logprobs: NDArray[np.float32] | None = None
+    left_out: int = 0
     turn: str = ""
+
+
+def shortened_share(evidence: Sequence[Evidence | None]) -> float:
+    """Share of the completions with a context for which it was shortened to fit."""
+    shortened = [said.left_out > 0 for said in evidence if said is not None]
+    return sum(shortened) / len(shortened) if shortened else 0.0
 
 
 def taught_batch(

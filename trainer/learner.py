@@ -8,7 +8,7 @@ actors, tasks or text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,13 +141,11 @@ class Learner:
             raise AlgorithmError(f"algorithm.{error}") from error
         self.policy = Policy(model_path, dtype=dtype, device=device, trainable=True)
         self.masters = Masters(self.policy)
-        options: dict[str, Any] = {
-            "temperature": temperature,
-            "microbatch_tokens": optimizer.microbatch_tokens,
-        }
-        self.scorer = Scorer(self.policy, **options)
-        start = Policy(start_path or model_path, dtype=dtype, device=device)
-        self.start = Scorer(start, **options)
+        self.scorer = Scorer(
+            self.policy, temperature=temperature, microbatch_tokens=optimizer.microbatch_tokens
+        )
+        first = self.policy if start_path is None else Policy(start_path, dtype=dtype, device="cpu")
+        self.first = {name: _aside(weight, self.policy) for name, weight in first.weights()}
         self.optimizer = AdamW(self.masters, optimizer)
 
     def learn(self, batch: Batch, step: int) -> dict[str, float]:
@@ -184,7 +182,7 @@ class Learner:
         old: NDArray[Any] | None = None
         if len(minibatches) > 1:
             # Several updates move the policy under its own feet: the ratio needs a fixed base.
-            old = self._score(self.scorer, batch, np.flatnonzero(asked))
+            old = self._score(batch, np.flatnonzero(asked))
         for sequences in minibatches:
             streams = (student, factors, seen, sums)
             loss = self._accumulate(batch, sequences, asked, old, start, step, streams)
@@ -231,10 +229,6 @@ class Learner:
     ) -> NDArray[np.float32]:
         """float32[C]: log-probs of all completion tokens; see Scorer.score."""
         return self.scorer.score(tokens, lengths, prompt_lengths)
-
-    def logprobs_of(self, token_ids: Iterable[int]) -> NDArray[np.float32]:
-        """float32[n - 1]: log-probs of a canary's tokens; see Scorer.logprobs_of."""
-        return self.scorer.logprobs_of(token_ids)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything but the published weights that a bit-for-bit resume needs.
@@ -295,10 +289,10 @@ class Learner:
         # Sorted, so that the rollouts of one task stay neighbours and share their prompt.
         return [np.sort(part) for part in np.array_split(order, updates)]
 
-    def _score(self, scorer: Scorer, batch: Batch, sequences: Indices) -> NDArray[Any]:
+    def _score(self, batch: Batch, sequences: Indices) -> NDArray[Any]:
         """float32[C]: log-probs of these sequences' tokens, shared among the ranks; 0 elsewhere."""
         own = sequences[shares(batch.lengths[sequences], world_size())[rank()]]
-        return reduced(scorer.score(batch.tokens, batch.lengths, batch.prompt_lengths, own))
+        return reduced(self.scorer.score(batch.tokens, batch.lengths, batch.prompt_lengths, own))
 
     def _start_logprobs(self, batch: Batch, asked: Indices) -> NDArray[Any]:
         """float32[C]: log-probs under the first weights; NaN where they are not known.
@@ -306,7 +300,8 @@ class Learner:
         Of every sequence that is run when they are part of the loss, of a few otherwise.
         """
         wanted = asked if self.algorithm.kl > 0 else _spread(asked)
-        found = self._score(self.start, batch, wanted)
+        with self.masters.replaced(self.first):
+            found = self._score(batch, wanted)
         known = np.zeros(len(batch.lengths), dtype=bool)
         known[wanted] = True
         found[~np.repeat(known, batch.completion_lengths)] = np.nan
@@ -398,6 +393,12 @@ class Learner:
             return None
         found = torch.from_numpy(values[part.completions]).to(self.policy.device)
         return found.to(wide_dtype(self.policy.head.weight)) if found.is_floating_point() else found
+
+
+def _aside(weight: Tensor, policy: Policy) -> Tensor:
+    """A copy that takes no memory of the policy's GPU, from where it is soon back."""
+    kept = weight.detach().to("cpu", copy=True)
+    return kept.pin_memory() if policy.device.type == "cuda" else kept
 
 
 def _spread(sequences: Indices) -> Indices:

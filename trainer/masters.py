@@ -6,7 +6,8 @@ and the low-precision one is freed at once. A policy of full precision is its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -57,8 +58,32 @@ class Masters:
     def publish(self) -> None:
         """Round the masters into the weights that the policy computes with."""
         for name, parameter in self._parameters.items():
-            if parameter is not self.weights[name]:
+            if not self._is_own(name):
                 parameter.copy_(self.weights[name])
+
+    @contextmanager
+    def replaced(self, weights: Mapping[str, Tensor]) -> Generator[None]:
+        """Within the block the policy computes with these weights, all of them; then with the
+        masters' again, bit for bit."""
+        own = {
+            name: weight.detach().to("cpu", copy=True)
+            for name, weight in self.weights.items()
+            if self._is_own(name)
+        }
+        try:
+            with torch.no_grad():
+                for name, parameter in self._parameters.items():
+                    parameter.copy_(weights[name])
+            yield
+        finally:
+            with torch.no_grad():
+                for name, weight in own.items():
+                    self._parameters[name].copy_(weight)
+            self.publish()
+
+    def _is_own(self, name: str) -> bool:
+        """Whether the policy computes with the master itself."""
+        return self._parameters[name] is self.weights[name]
 
     @torch.no_grad()
     def restore(self, weights: Mapping[str, Tensor]) -> None:

@@ -15,9 +15,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+# Ray reads these when it is imported, which what follows does.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 from benchmarks.learning.arms import ARMS
 from benchmarks.learning.claims import (

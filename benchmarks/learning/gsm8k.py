@@ -2,7 +2,8 @@
 
 The service's own tiers: vLLM samples, sandboxed verifiers judge, teacher and learner run the
 model, each in its own actor. Same tasks, same seeds. Every learned step becomes one line of
-gsm8k.jsonl with its reward and the seconds of its phases; what stands there is not run again.
+gsm8k.jsonl with its reward and the seconds of its phases, as soon as it is there. A job that
+stands there whole is not run again; one that was stopped begins anew.
 The problems are read from a folder beside the project and are not part of it.
 """
 
@@ -10,17 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-# Ray reads these when it is imported.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 import ray
 
@@ -92,11 +87,11 @@ def job_of(kind: str, seed: int, steps: int, folder: Path) -> JobSpec:
 
 
 class Lines(Silence):
-    """A journal that keeps one row a step and one an evaluation."""
+    """A journal that writes one row a step and one an evaluation."""
 
-    def __init__(self, kind: str, seed: int) -> None:
-        self._of = {"kind": kind, "seed": seed}
-        self.rows: list[dict[str, Any]] = []
+    def __init__(self, file: Path, kind: str, seed: int, steps: int) -> None:
+        self._file = file
+        self._of = {"kind": kind, "seed": seed, "steps": steps}
 
     async def learned(
         self,
@@ -107,7 +102,6 @@ class Lines(Silence):
     ) -> None:
         """Reward and seconds of a step."""
         row = {
-            **self._of,
             "step": step + 1,
             "reward": _share(sampled.groups),
             "seconds": {**sampled.seconds, **seconds},
@@ -115,14 +109,17 @@ class Lines(Silence):
             "tokens": sum(group.rolled.tokens for group in sampled.groups),
             **{name: metrics.get(name) for name in ("entropy", "weight_mean", "leak_rise")},
         }
-        self.rows.append(row)
-        print(json.dumps(row), flush=True)
+        self._write(row)
 
     async def evaluated(self, step: int, judged: Sequence[Judged]) -> None:
         """Held-out accuracy."""
-        row = {**self._of, "step": step, "held_out": _share(judged)}
-        self.rows.append(row)
-        print(json.dumps(row), flush=True)
+        self._write({"step": step, "held_out": _share(judged)})
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        line = json.dumps({**self._of, **row})
+        print(line, flush=True)
+        with self._file.open("a") as file:
+            file.write(line + "\n")
 
 
 def _share(groups: Sequence[Judged]) -> float:
@@ -133,26 +130,23 @@ def _share(groups: Sequence[Judged]) -> float:
 def run(results: Path, problems: Path, steps: int, seeds: int) -> None:
     """Run what is not done yet, one job after the other, on a Ray of our own."""
     tasks = easy(problems)
-    done = {(row["kind"], row["seed"]) for row in read_real(results)}
     for seed in range(seeds):
         for kind in ALGORITHMS:
-            if (kind, seed) in done:
+            before = read_real(results)
+            own = [row for row in before if (row["kind"], row["seed"]) == (kind, seed)]
+            if any("held_out" in row and row["step"] == steps for row in own):
                 continue
+            results.write_text("".join(json.dumps(r) + "\n" for r in before if r not in own))
             with tempfile.TemporaryDirectory(prefix="strop-gsm8k-") as name:
-                rows = _job(kind, seed, steps, tasks, Path(name))
-            with results.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+                _job(job_of(kind, seed, steps, Path(name)), tasks, Path(name), results)
 
 
-def _job(
-    kind: str, seed: int, steps: int, tasks: Sequence[Mapping[str, Any]], folder: Path
-) -> list[dict[str, Any]]:
+def _job(job: JobSpec, tasks: Sequence[Mapping[str, Any]], folder: Path, results: Path) -> None:
     for file, own in (("holdout", tasks[:HELD_OUT]), ("train", tasks[HELD_OUT:])):
         lines = [json.dumps(task) + "\n" for task in own]
         (folder / f"{file}.jsonl").write_text("".join(lines))
-    job = job_of(kind, seed, steps, folder)
     ready = prepare(job)
-    lines = Lines(kind, seed)
+    journal = Lines(results, job.algorithm.kind, job.seed, job.steps)
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
         object_store_memory=1 << 30, _temp_dir=str(folder / "ray"),
@@ -163,11 +157,10 @@ def _job(
             tiers = RayTiers(job, ready.model_path, folder / "job", ready.prompts)
             try:
                 await tiers.start()
-                await train(job, tiers, ready.tasks, ready.holdout, lines)
+                await train(job, tiers, ready.tasks, ready.holdout, journal)
             finally:
                 await tiers.stop()
 
         asyncio.run(whole())
     finally:
         ray.shutdown()
-    return lines.rows

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -52,9 +53,21 @@ def work(run: Run, cache: Path) -> Row:
     return perform(run, Budget(), cache, validated_only=run.seed in GRID_SEEDS)
 
 
+def strangers(rows: Iterable[Row], family: Family, start: Mapping[str, Any]) -> list[Row]:
+    """The runs of a family that began from another policy, and so compare with no new one.
+
+    A warm start made on another machine is another policy: its floating point rounds otherwise.
+    """
+    return [row for row in rows if row["family"] == family and row["start"] != start]
+
+
 def execute(runs: Sequence[Run], results: Path, cache: Path, workers: int) -> None:
-    """Do what is not done yet; every result is on disk before the next one is waited for."""
-    done = {row["key"] for row in read(results)} if results.exists() else set[str]()
+    """Do what is not done yet; every result is on disk before the next one is waited for.
+
+    Raises SystemExit when what is done began from another start than `cache` has now.
+    """
+    before = read(results) if results.exists() else []
+    done = {row["key"] for row in before}
     left = [run for run in runs if run.key not in done]
     if not left:
         return
@@ -66,7 +79,13 @@ def execute(runs: Sequence[Run], results: Path, cache: Path, workers: int) -> No
         # Warm starts first, one task each: two runs must not make the same one at once.
         families: dict[Family, None] = dict.fromkeys(run.family for run in left)
         for family in families:
-            pool.submit(prepare, family, cache).result()
+            start = pool.submit(prepare, family, cache).result()
+            if others := strangers(before, family, start):
+                raise SystemExit(
+                    f"{results}: {len(others)} runs of {family} began from {others[0]['start']}, not "
+                    f"from {start} as in {cache}: remove these lines, or name another file by "
+                    "--results"
+                )
         futures = {pool.submit(work, run, cache): run for run in left}
         for number, future in enumerate(as_completed(futures), 1):
             row = future.result()
@@ -78,7 +97,7 @@ def execute(runs: Sequence[Run], results: Path, cache: Path, workers: int) -> No
                   flush=True)  # fmt: skip
 
 
-def prepare(family: Family, cache: Path) -> None:
-    """Make the policy that the runs of a family start from."""
+def prepare(family: Family, cache: Path) -> dict[str, Any]:
+    """Make the policy that the runs of a family start from; what it reached."""
     torch.set_num_threads(1)
-    start_of(family, Budget(), cache)
+    return start_of(family, Budget(), cache)[1]

@@ -157,9 +157,14 @@ def tiers() -> build.Dashboard:
         .with_panel(lines("Staleness", "short", of("strop_job_staleness_versions"),
                           of("strop_job_step_dropped_stale", "{{job_id}} dropped as too old"),
                           about="Versions the step's rollouts lagged behind the learner."))
-        .with_panel(lines("Weight publication", "s",
-                          ('strop_job_phase_seconds{job_id=~"$job",phase="publish"}', "{{job_id}}"),
+        .with_panel(lines("Rollouts in flight", "short", of("strop_job_rollouts_in_flight"),
+                          about="Completions asked of the engines and not yet sampled, on average "
+                          "over the step. Zero while others learn: max_staleness lets them overlap.",
+                          low=0))
+        .with_panel(lines("Weight publication", "s", of("strop_job_weight_sync_seconds"),
                           about="From the learner to every engine, proof of arrival included."))
+        .with_panel(lines("Published weights", "bytes", of("strop_job_weight_sync_bytes"),
+                          about="Of one copy; each engine and teacher gets one."))
         .with_row(build.Row("Engines (vLLM)"))
         .with_panel(lines("Requests", "short",
                           ("sum(ray_vllm_num_requests_running)", "running"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -35,6 +35,22 @@ MaxTokens = Annotated[
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class WandbIntegration(_Request):
+    """Where a job's metrics go in Weights & Biases."""
+
+    project: str = Field(description="Project of the run.")
+    name: str | None = Field(default=None, description="Name of the run; the job's when absent.")
+    entity: str | None = Field(default=None, description="Who owns the project.")
+    tags: list[str] | None = Field(default=None, description="Tags of the run.")
+
+
+class Integration(_Request):
+    """OpenAI's form of a tracker; the others are named in `tracking` of the job spec."""
+
+    type: Literal["wandb"] = Field(description="Weights & Biases.")
+    wandb: WandbIntegration = Field(description="Its run.")
 
 
 class CreateJob(_Request):
@@ -82,8 +98,10 @@ class CreateJob(_Request):
     hyperparameters: dict[str, Any] | None = Field(
         default=None, description="Of supervised fine-tuning: refused unless empty."
     )
-    integrations: list[dict[str, Any]] | None = Field(
-        default=None, description="There are none: refused unless empty."
+    integrations: list[Integration] | None = Field(
+        default=None,
+        max_length=1,
+        description="Weights & Biases, in OpenAI's form: the tracker `wandb` of the job spec.",
     )
 
     @field_validator("hyperparameters")
@@ -91,15 +109,6 @@ class CreateJob(_Request):
     def _none_of_supervised(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value:
             raise ValueError("belong to supervised fine-tuning: give them inside of `method`")
-        return value
-
-    @field_validator("integrations")
-    @classmethod
-    def _no_integrations(cls, value: list[Any] | None) -> list[Any] | None:
-        if value:
-            raise ValueError(
-                "there are no integrations: a job's metrics are at `.../metrics` and `/metrics`"
-            )
         return value
 
     def completions(self) -> dict[str, object]:
@@ -110,6 +119,11 @@ class CreateJob(_Request):
             "tasks.holdout": self.validation_file,
             "seed": self.seed,
             "name": self.suffix,
+            "tracking": [
+                {"kind": one.type, **one.wandb.model_dump(exclude_none=True)}
+                for one in self.integrations or ()
+            ]
+            or None,
         }
 
     def asked(self) -> dict[str, Any]:

@@ -101,6 +101,7 @@ OF_REQUEST = {
     "tasks.holdout": "validation_file",
     "seed": "seed",
     "name": "suffix",
+    "tracking": "integrations",
 }
 """Fields of a request that say what the spec has at a path."""
 

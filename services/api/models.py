@@ -49,7 +49,9 @@ class JobObject(BaseModel):
     trained_tokens: int | None = Field(description="Completion tokens it was trained on.")
     organization_id: str = Field(description="The tenant.")
     result_files: list[str] = Field(default_factory=list, description="Always empty.")
-    integrations: list[Any] = Field(default_factory=list, description="Always empty.")
+    integrations: list[dict[str, Any]] = Field(
+        description="The tracker `wandb` of its spec, in OpenAI's form."
+    )
     hyperparameters: dict[str, Any] = Field(
         description="`n_epochs` (when asked for), `batch_size` and `learning_rate_multiplier`."
     )
@@ -101,6 +103,7 @@ class JobObject(BaseModel):
             seed=spec["seed"],
             trained_tokens=job.trained_tokens,
             organization_id=job.tenant,
+            integrations=_integrations(spec),
             hyperparameters=shown(spec, asked.get("epochs")),
             method=method,
             user_provided_suffix=asked.get("suffix"),
@@ -123,6 +126,14 @@ class JobObject(BaseModel):
             reward_history=list(job.rewards),
             result=None if job.result is None else dict(job.result),
         )
+
+
+def _integrations(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "wandb", "wandb": {key: own for key, own in one.items() if key != "kind"}}
+        for one in spec.get("tracking", ())
+        if one["kind"] == "wandb"
+    ]
 
 
 class EventObject(BaseModel):

@@ -27,9 +27,15 @@ export function TokenMap({ rollout, query, remember }) {
   const [focused, setFocused] = useState(null);
   const [pointed, setPointed] = useState(null);
 
+  // A pointer that rests on a token does not hold the panel when keys move on.
+  const choose = (index) => {
+    setPointed(null);
+    setFocused(index);
+  };
+
   useLayoutEffect(() => {
     const began = performance.now();
-    const map = new Heat(box.current, tokens, { marks, onPoint: setPointed, onFocus: setFocused });
+    const map = new Heat(box.current, tokens, { marks, onPoint: setPointed, onFocus: choose });
     heat.current = map;
     if (scale) map.paint(scale, values);
     measure("heat-map", began);

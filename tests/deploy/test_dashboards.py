@@ -6,14 +6,12 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
-import promql_parser
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,16 +21,11 @@ from services.jobs import Job
 from services.metrics import HttpMetrics, JobMetrics, exposition
 from services.store.moments import Moment
 from services.verdict_counts import GAUGES, VerdictCounts, VerifierMetrics
+from tests.deploy.expressions import PROMETHEUS, RULES, expressions, series
 from verifiers.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
-PROMETHEUS = ROOT / "deploy/prometheus"
 SCHEMA = ROOT.parent / "shared/data/grafana/dashboard.jsonschema.json"
-RULES: list[dict[str, Any]] = [
-    rule
-    for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
-    for rule in group["rules"]
-]
 
 
 class AnyProgress(dict[str, Any]):
@@ -76,34 +69,6 @@ def theirs() -> str:
     return "\n".join(found)
 
 
-def metrics(expression: str) -> Iterator[str]:
-    """The names of the series that an expression reads."""
-    pending: list[Any] = [promql_parser.parse(expression)]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, promql_parser.VectorSelector):
-            yield str(node.name)
-        for name in ("expr", "lhs", "rhs", "vector_selector", "args", "param"):
-            child = getattr(node, name, None)
-            pending += child if isinstance(child, list) else [] if child is None else [child]
-
-
-def expressions() -> dict[str, str]:
-    """Every expression of the dashboards, their variables and the alerts, by where it stands."""
-    found = {rule["alert"]: rule["expr"] for rule in RULES}
-    for name in dashboards.DASHBOARDS:
-        board = json.loads(dashboards.rendered(name))
-        for panel in board["panels"]:
-            for target in panel.get("targets", []):
-                found[f"{name}: {panel['title']} {target['refId']}"] = target["expr"]
-        for variable in board["templating"]["list"]:
-            if variable["type"] == "query":
-                series = re.fullmatch(r"label_values\((\w+), \w+\)", variable["query"])
-                assert series, variable["query"]
-                found[f"{name}: ${variable['name']}"] = series[1]
-    return found
-
-
 @pytest.mark.parametrize("name", dashboards.DASHBOARDS)
 def test_a_dashboard_is_what_its_code_makes(name: str) -> None:
     written = (dashboards.FOLDER / f"{name}.json").read_text(encoding="utf-8")
@@ -136,7 +101,7 @@ def test_panels_do_not_overlap_and_say_what_to_read(name: str) -> None:
 
 def test_every_expression_parses_and_reads_what_there_is() -> None:
     known, sources = ours(), theirs()
-    read = {(place, name) for place, text in expressions().items() for name in metrics(text)}
+    read = {(place, name) for place, text in expressions().items() for name in series(text)}
     assert len(read) > 60
     for place, name in sorted(read):
         if name.startswith("strop_"):

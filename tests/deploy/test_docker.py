@@ -50,7 +50,11 @@ def test_the_base_is_pinned_by_digest_and_there_is_one() -> None:
 
 
 def test_code_is_copied_after_the_dependencies_are_installed() -> None:
-    for extra, stage in (("", "api"), ("[cpu]", "cpu"), ("[gpu]", "gpu")):
+    for extra, stage in (
+        ("", "api"),
+        ("[cpu,trackers]", "cpu"),
+        ("[gpu,trackers]", "gpu"),
+    ):
         dependencies = STAGES[f"{stage}-dependencies"]
         assert f'".{extra}"' in dependencies or " . " in dependencies
         assert "COPY" not in dependencies

@@ -198,7 +198,11 @@ def _reinforcement(grader: Any, hyperparameters: Any = None) -> Any:
         ),
         ({"method": {"type": "rlsd", "rlsd": {"seed": 3}}, "seed": 4}, "seed", "contradicts"),
         ({"hyperparameters": {"n_epochs": 3}}, "hyperparameters", "inside of `method`"),
-        ({"integrations": [{"type": "wandb"}]}, "integrations", "no integrations"),
+        (
+            {"integrations": [{"type": "comet", "wandb": {"project": "p"}}]},
+            "integrations.0.type",
+            "wandb",
+        ),
         ({"training_file": "file-000000000000000000000000"}, "training_file", "no file"),
         ({"model": "ft:base:name:000000000000000000000000"}, "model", "no model"),
         ({"extra_body": {"priority": 101}}, "priority", "100"),
@@ -275,6 +279,16 @@ async def test_jobs_are_listed_page_by_page_and_by_metadata(
         with pytest.raises(openai.UnprocessableEntityError) as refused:
             await jobs.list(extra_query=query)
         assert refused.value.param == "metadata"
+
+
+async def test_an_integration_of_openai_is_a_tracker_of_the_job(
+    client: openai.AsyncOpenAI, task_file: Path
+) -> None:
+    wandb = {"project": "sql", "name": "first", "tags": ["a"]}
+    made: Any = await created(client, task_file, integrations=[{"type": "wandb", "wandb": wandb}])
+    assert made.spec["tracking"] == [{"kind": "wandb", "entity": None, **wandb}]
+    (shown,) = made.integrations
+    assert (shown.type, shown.wandb.project, shown.wandb.tags) == ("wandb", "sql", ["a"])
 
 
 async def test_a_job_is_paused_resumed_changed_and_cancelled(

@@ -208,7 +208,8 @@ def test_a_batch_that_is_not_finite_is_refused_by_field(
 def test_an_update_that_is_not_finite_is_not_made(tiny: Path, batch: Batch, dtype: Dtype) -> None:
     one = learner(tiny, dtype=dtype)
     with torch.no_grad():
-        one.policy.module.get_parameter("model.norm.weight")[3] = float("nan")
+        one.masters.weights["model.norm.weight"][3] = float("nan")
+    one.masters.publish()
     before = {name: w.clone() for name, w in one.masters.weights.items() if "norm" not in name}
     with pytest.raises(LearningError, match="step 5: the loss is nan"):
         one.learn(batch, 5)

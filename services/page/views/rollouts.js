@@ -130,7 +130,7 @@ function Filters({ filters, change, clear, refresh }) {
     </select>
   </label>`;
   const field = (name, label, more) => html`<label class=${`field-${name}`}>${label}
-    <input name=${name} value=${filters[name]} autocomplete="off" onChange=${changed} ...${more} />
+    <input name=${name} value=${more.type === "number" && !Number.isFinite(Number(filters[name])) ? "" : filters[name]} autocomplete="off" onChange=${changed} ...${more} />
   </label>`;
   const share = { type: "number", min: 0, max: 1, step: "any" };
   return html`<form class="filters" role="search" aria-label="Rollouts" onSubmit=${(event) => event.preventDefault()}>

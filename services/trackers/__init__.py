@@ -1,0 +1,1 @@
+"""Where a job's metrics may go besides the service: Weights & Biases, MLflow, TensorBoard, Trackio."""
