@@ -85,7 +85,7 @@ function Input({ name, path, schema, root, value, change, problems }) {
   }
   return html`<${Field} label=${`${label} (JSON)`} hint=${hint} problem=${problem} wide>
     ${(more) =>
-      html`<textarea class="code" rows="2" ...${more} placeholder=${initial === "" ? "" : JSON.stringify(initial)} spellcheck=${false} onChange=${(event) => put(parsed(event.target.value))}>${set === undefined ? "" : JSON.stringify(set)}</textarea>`}
+      html`<textarea class="editor" rows="2" ...${more} placeholder=${initial === "" ? "" : JSON.stringify(initial)} spellcheck=${false} onChange=${(event) => put(parsed(event.target.value))}>${set === undefined ? "" : JSON.stringify(set)}</textarea>`}
   <//>`;
 }
 

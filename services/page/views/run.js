@@ -54,7 +54,7 @@ export function View({ api, route, go, me }) {
         <${JobActions} job=${job} api=${api} me=${me} onDone=${reload} />
       </div>
     </div>
-    <p class="soft facts">
+    <p class="soft job-facts">
       <span>${job.model}</span><span>${algorithmOf(job)}</span><span>seed ${job.seed}</span><code>${job.id}</code>
       ${job.retry_of && html`<a href=${address(`/jobs/${job.retry_of}`)}>tries another job again</a>`}
     </p>

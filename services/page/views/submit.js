@@ -10,7 +10,7 @@ import { Report } from "./submit_report.js";
 
 export function View({ api, route, go, me }) {
   const { data: schema, error, reload } = useLoad(({ signal }) => api.get("/v1/config/schema", { signal }), []);
-  const [spec, setSpec] = useState({});
+  const [spec, setSpec] = useState({ algorithm: { kind: "rlsd" } });
   const [limits, setLimits] = useState({});
   const [text, setText] = useState(null); // of the JSON editor while it is open
   const [report, setReport] = useState(null);
@@ -84,7 +84,7 @@ export function View({ api, route, go, me }) {
       ${text !== null
         ? html`<div class="panel">
             <${Field} label="Job spec" hint="What is left out keeps its default." problem=${broken} wide>
-              ${(more) => html`<textarea class="code" rows="24" ...${more} spellcheck=${false} value=${text} onInput=${(event) => edit(event.target.value)}></textarea>`}
+              ${(more) => html`<textarea class="editor" rows="24" ...${more} spellcheck=${false} value=${text} onInput=${(event) => edit(event.target.value)}></textarea>`}
             <//>
           </div>`
         : html`<section class="panel"><h2>Model and tasks</h2>
