@@ -99,7 +99,7 @@ def problems(
         if not installed(module):
             found.append(
                 f"{where}: the package {package} is not installed where the controllers run: "
-                f"`pip install 'strop[trackers]'` there, or leave {tracker.kind} out"
+                f"`pip install {package}` there, or leave {tracker.kind} out"
             )
         elif tracker.kind == "mlflow" and not environ.get("MLFLOW_TRACKING_URI"):
             found.append(
