@@ -62,11 +62,15 @@ def write_vocabulary(folder: str | Path, vocabulary: Vocabulary) -> Path:
     }
     table = pa.Table.from_pydict(columns, schema=_SCHEMA)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        pq.write_table(table, file, compression="zstd", use_dictionary=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", use_dictionary=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     return path
 
 
