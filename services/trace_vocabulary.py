@@ -13,13 +13,14 @@ may be gone, and without a tokenizer. Reads and writes files; knows nothing of m
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from services.whole_files import written_whole
 
 VOCABULARY_FILE = "vocabulary.parquet"
 _SCHEMA = pa.schema([("id", pa.int32()), ("bytes", pa.binary()), ("special", pa.bool_())])
@@ -53,7 +54,6 @@ class Vocabulary:
 def write_vocabulary(folder: str | Path, vocabulary: Vocabulary) -> Path:
     """Keep the vocabulary of the traces in `folder`, whole or not at all."""
     path = Path(folder) / VOCABULARY_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     ids = sorted(vocabulary.pieces)
     columns = {
         "id": ids,
@@ -61,16 +61,8 @@ def write_vocabulary(folder: str | Path, vocabulary: Vocabulary) -> Path:
         "special": [token in vocabulary.special for token in ids],
     }
     table = pa.Table.from_pydict(columns, schema=_SCHEMA)
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", use_dictionary=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with written_whole(path) as file:
+        pq.write_table(table, file, compression="zstd", use_dictionary=False)
     return path
 
 

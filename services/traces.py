@@ -54,6 +54,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from services.whole_files import written_whole
 from trainer.batch import learnable
 from trainer.records import Group, Privileged, Rollout, Task
 from verifiers.verdict import Verdict
@@ -181,19 +182,12 @@ def write_step(folder: str | Path, trace: StepTrace) -> Path:
     """
     rows = _rows(trace)
     path = step_path(folder, trace.step)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                for part in _row_groups(rows):
-                    writer.write_table(pa.Table.from_pylist(part, schema=SCHEMA))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with (
+        written_whole(path) as file,
+        pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
+    ):
+        for part in _row_groups(rows):
+            writer.write_table(pa.Table.from_pylist(part, schema=SCHEMA))
     return path
 
 
