@@ -52,7 +52,8 @@ export class Heat {
     );
     this.#lay();
     const listen = (name, heard) => box.addEventListener(name, heard, { signal: this.stop.signal });
-    listen("pointerover", (event) => this.onPoint?.(tokenAt(event.target)));
+    // A move, not what comes to lie below a pointer that rests while the text scrolls.
+    listen("pointermove", (event) => this.onPoint?.(tokenAt(event.target)));
     listen("pointerleave", () => this.onPoint?.(null));
     listen("click", (event) => this.#clicked(event));
     listen("keydown", (event) => this.#pressed(event));
