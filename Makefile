@@ -30,7 +30,7 @@ demo: install
 	$(BIN)/python examples/quickstart/run.py
 
 # What starts whole services mostly waits, and runs beside all other tests.
-SERVICES := tests/chaos tests/deploy tests/page tests/services
+SERVICES := tests/chaos tests/services
 IN_VERL := tests/test_verl_example.py
 test: lint $(VERL)
 	@$(BIN)/python -m pytest -q --durations=15 $(SERVICES) > $(VENV)/services-tests.log 2>&1 & services=$$!; \
