@@ -271,9 +271,12 @@ def test_a_fault_of_ours_is_tried_once_more_in_another_pool(
 
 def test_a_job_that_falls_silent_is_forgotten_and_the_tier_ends(cluster: None) -> None:
     async def work() -> None:
-        tier = start_tier(shape(), life_s=5.0, name="silent", lifetime="detached")
+        tier = start_tier(shape(), life_s=10.0, name="silent", lifetime="detached")
         await tier.join.remote("job", 1, 1)
-        await tier.ready.remote("job")
+        ready = asyncio.ensure_future(tier.ready.remote("job"))
+        while not (await asyncio.wait({ready}, timeout=1.0))[0]:
+            await tier.renew.remote("job")  # a pool may take longer to start than a job to die
+        await ready
         (actor,) = (await tier.pools.remote()).values()
         processes = [psutil.Process(pid) for pid in await actor.ready.remote()]
         with pytest.raises(RayActorError):
