@@ -307,7 +307,7 @@ def _numbers(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]
         if name in _COUNTERS or name.endswith("_histogram"):
             continue
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}/{name}")
+            yield from _numbers(value, f"{prefix}/{name}")  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(value, (int, float)):
             yield f"{prefix}/{name}", float(value)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from mlflow import MlflowClient, get_tracking_uri
-from mlflow.entities import Metric, Param
+from mlflow import MlflowClient, get_tracking_uri  # pyright: ignore[reportMissingImports]
+from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
 
 from services.trackers.sink import Point, Run, flat
 from services.trackers.spec import MlflowTracker

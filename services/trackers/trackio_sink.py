@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import trackio
-from trackio.sqlite_storage import SQLiteStorage
+import trackio  # pyright: ignore[reportMissingImports]
+from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
 
 from services.trackers.sink import Point, Run
 from services.trackers.spec import TrackioTracker

@@ -95,7 +95,7 @@ def watched(seen: Seen) -> Iterator[Seen]:
     """A page of which every strike is heard; at its end none may have hit."""
     dialogs: list[str] = []
     seen.page.add_init_script(WATCH)
-    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))  # pyright: ignore
     popups: list[Page] = []
     seen.page.on("popup", lambda popup: popups.append(popup))
     yield seen

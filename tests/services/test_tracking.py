@@ -115,7 +115,7 @@ Rows = list[tuple[str, int, float]]
 
 
 def from_tensorboard(job: Job) -> Rows:
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     rows: Rows = []
     for path in sorted((job.folder / "tracking" / "tensorboard").iterdir()):
@@ -136,7 +136,7 @@ def _records(data: bytes) -> Iterator[bytes]:
 
 
 def from_mlflow(job: Job) -> Rows:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
 
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     (run,) = client.search_runs(["0", *(e.experiment_id for e in client.search_experiments())])
@@ -152,7 +152,7 @@ def from_mlflow(job: Job) -> Rows:
 
 def from_wandb(job: Job) -> Rows:
     """Each time an offline run goes on it gets one more file of the same run id."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
     rows: Rows = []
     files = sorted((job.folder / "tracking" / "wandb").glob(f"offline-run-*/run-{job.id}.wandb"))
