@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from services.jobs import Job
 from services.store import Store
@@ -95,7 +95,12 @@ def watched(seen: Seen) -> Iterator[Seen]:
     """A page of which every strike is heard; at its end none may have hit."""
     dialogs: list[str] = []
     seen.page.add_init_script(WATCH)
-    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))  # pyright: ignore
+
+    def dismissed(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    seen.page.on("dialog", dismissed)
     popups: list[Page] = []
     seen.page.on("popup", lambda popup: popups.append(popup))
     yield seen
