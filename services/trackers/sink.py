@@ -56,7 +56,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            leaves |= flat(value, f"{prefix}{name}.")
+            leaves |= flat(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType]
         else:
             leaves[f"{prefix}{name}"] = value
     return leaves

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.summary import scalar, text
 
 from services.trackers.sink import Point, Run, flat
