@@ -6,83 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from services.api.rollout_objects import RolloutDetail, RolloutPage
 from services.store import Store
-from services.trace_vocabulary import Vocabulary, write_vocabulary
-from services.traces import StepTrace, step_path, write_job, write_step
+from services.traces import step_path, write_step
 from tests.services.in_process import client_of, serving
 from tests.services.running import Api
-from trainer.records import Group, Privileged, Rollout, Task
-from verifiers.verdict import Verdict
-
-SPEC = {
-    "name": "sums",
-    "seed": 0,
-    "model": {"path": "base"},
-    "tasks": {"train": "t.jsonl", "holdout": None},
-    "privileged": {"kind": "trace"},
-}
-PIECES = {3: b"It", 4: b" is", 5: " \u00e9".encode()[:2], 6: "\u00e9".encode()[1:], 7: b"<|end|>"}
-
-
-def rollout(ids: list[int], text: str) -> Rollout:
-    return Rollout(
-        prompt_ids=np.array([1, 2], np.int32),
-        completion_ids=np.array(ids, np.int32),
-        logprobs=np.linspace(-1, 0, len(ids), dtype=np.float32),
-        text=text,
-        version=0,
-        finish_reason="stop",
-    )
-
-
-def step_trace(step: int = 0) -> StepTrace:
-    """A group of three: a right one with evidence, a wrong one without, one that nobody judged."""
-    task = Task(
-        id="t1",
-        messages=({"role": "user", "content": "<script>alert(1)</script> \ud800"},),
-        verifier={"kind": "math", "answer": "12"},
-        privileged=Privileged(answer="12", trace="3 x 4 = 12"),
-    )
-    nan = np.nan
-    return StepTrace(
-        step,
-        (
-            Group(
-                task,
-                (
-                    rollout([3, 4, 5, 6, 7], "It is \u00e9"),
-                    rollout([3, 4], "It is"),
-                    rollout([3], "It"),
-                ),
-                (
-                    Verdict(1.0, "correct", {"margin": float("inf"), "seen": [float("nan"), 1]}),
-                    Verdict(0.0, "wrong"),
-                    Verdict(None, "infra_error"),
-                ),
-                np.array([1.5, -1.5, nan], np.float32),
-            ),
-        ),
-        teacher_logprobs=np.array([-1, -2, -3, -4, -5, nan, nan], np.float32),
-        student_logprobs=np.array([-2, -2, -2, -2, -2, -1, -1], np.float32),
-        entropy=np.array([1, 1, 1, 1, 1, nan, nan], np.float32),
-        alternative_ids=np.array([[3, 4]] * 5 + [[-1, -1]] * 2, np.int32),
-        alternative_logprobs=np.array([[-0.5, -1]] * 5 + [[nan, nan]] * 2, np.float16),
-        credit=np.array([1.5, 1.5, 3, 1.5, 1.5, -1.5, -1.5], np.float32),
-        teacher_prompt_lengths=np.array([9, 0], np.int32),
-        teacher_turns=("3 x 4 = 12", ""),
-    )
+from tests.services.traced_job import SPEC, step_trace, write_traces
 
 
 async def traced_job(store: Store, home: Path, tenant: str = "default") -> tuple[str, Path]:
     job = await store.create_job(SPEC, tenant=tenant)
     folder = home / "jobs" / job.id / "traces"
-    write_job(folder, SPEC)
-    write_vocabulary(folder, Vocabulary(PIECES, frozenset({7})))
-    for step in range(3):
-        write_step(folder, step_trace(step))
+    write_traces(folder)
     return job.id, folder
 
 
