@@ -22,7 +22,7 @@ from services.store import Store
 from services.trace_vocabulary import Vocabulary, read_vocabulary, write_vocabulary
 from services.traces import write_job, write_step
 from tests.services.in_process import client_of, serving
-from tests.services.test_rollouts import PIECES, SPEC, step_trace
+from tests.services.traced_job import PIECES, SPEC, step_trace
 
 JOBS = "/v1/fine_tuning/jobs"
 
