@@ -145,7 +145,7 @@ def _validated(wish: Wish, data: dict[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(data)
     except ValidationError as error:
-        told = [Problem(wish.field(p["field"]), p["message"]) for p in describe(error)]
+        told = [Problem(wish.field(p["field"]), wish.words(p["message"])) for p in describe(error)]
         raise wish.refusal(told) from error
 
 
