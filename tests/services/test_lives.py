@@ -114,8 +114,9 @@ class Walk:
         self.made.append(Made(told["id"], links(operation), status))
 
     def _ask(self, operation: str, place: dict[str, str]) -> Response:
-        body = {"body": self._bodies[operation]} if operation in self._bodies else {}
-        case = self._operations[operation].Case(path_parameters=place, **body)
+        case = self._operations[operation].Case(path_parameters=place)
+        if operation in self._bodies:
+            case.body = self._bodies[operation]
         response = case.call(
             base_url=self._api.url,
             session=self._session,
