@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 import requests
 import schemathesis
+from schemathesis.core import NOT_SET
 from schemathesis.core.failures import FailureGroup
 from schemathesis.core.transport import Response
 
@@ -114,9 +115,8 @@ class Walk:
         self.made.append(Made(told["id"], links(operation), status))
 
     def _ask(self, operation: str, place: dict[str, str]) -> Response:
-        case = self._operations[operation].Case(path_parameters=place)
-        if operation in self._bodies:
-            case.body = self._bodies[operation]
+        body = self._bodies.get(operation, NOT_SET)
+        case = self._operations[operation].Case(path_parameters=place, body=body)
         response = case.call(
             base_url=self._api.url,
             session=self._session,
