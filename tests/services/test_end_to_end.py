@@ -15,6 +15,7 @@ import httpx
 import openai
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.traces import read_step, step_paths
 from tests.services.local_service import Up, running
@@ -87,34 +88,68 @@ def followed(rest: httpx.Client, job: str) -> Iterator[dict[str, Any]]:
                 yield json.loads(line.removeprefix("data: "))
 
 
+def used_cpus(service: Up) -> float:
+    """CPUs of the cluster that something holds, as Ray exports it every few seconds."""
+    text = httpx.get(service.facts["engine_metrics_url"], timeout=30).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "ray_resources"
+        and (sample.labels["Name"], sample.labels["State"]) == ("CPU", "USED")
+    )
+
+
+def await_cpus(service: Up, *, used: bool) -> None:
+    deadline = time.monotonic() + 60
+    while (used_cpus(service) > 0) is not used:
+        assert time.monotonic() < deadline, f"{used_cpus(service)} CPUs are held"
+        time.sleep(0.5)
+
+
 @pytest.mark.timeout(600)
-def test_a_job_over_http_trains_through_every_tier(
-    rest: httpx.Client, spec: dict[str, Any]
+def test_a_job_over_http_trains_through_every_tier_and_is_paused_on_its_way(
+    service: Up, rest: httpx.Client, spec: dict[str, Any]
 ) -> None:
-    job = submit(rest, spec)
-    events = list(followed(rest, job))
+    job = submit(rest, {**spec, "steps": 4})
+    events: list[dict[str, Any]] = []
+    statuses: list[str] = []
+    for event in followed(rest, job):
+        events.append(event)
+        if event["data"]["kind"] == "step" and "paused" not in statuses:
+            assert rest.post(f"{JOBS}/{job}/pause").status_code == 200
+        status = event["data"].get("status") if event["data"]["kind"] == "status" else None
+        if status is None or status in statuses[-1:]:
+            continue  # also told when something is asked of a job
+        statuses.append(status)
+        if status == "running":
+            await_cpus(service, used=True)
+        if status == "paused":
+            await_cpus(service, used=False)
+            assert rest.post(f"{JOBS}/{job}/resume").status_code == 200
     record = rest.get(f"{JOBS}/{job}").json()
     assert record["status"] == "succeeded", events[-1]
+    assert statuses == ["queued", "running", "paused", "queued", "running", "succeeded"]
 
     data = [event["data"] for event in events]
     steps = [item for item in data if item["kind"] == "step"]
-    assert [item["step"] for item in steps] == [1, 2]
+    assert [item["step"] for item in steps] == [1, 2, 3, 4]
     # After each step the engine's log-probs of the canary were the learner's own.
     assert all(item["canary_gap"] < 1e-3 for item in steps)
     # And what it sampled with was what the learner says of the same tokens.
     assert all(item["engine_mismatch"] < 1e-3 for item in steps)
-    assert [item["step"] for item in data if item["kind"] == "evaluation"] == [0, 2]
+    assert [item["step"] for item in data if item["kind"] == "evaluation"] == [0, 4]
     assert [event["id"] for event in events] == sorted(
         {event["id"] for event in events}, key=int
     ), "every event once, in order"
 
     assert looks_like_model(record["result"]["model"]) is None
     traces = [read_step(path) for path in step_paths(record["result"]["traces"])]
-    assert [trace.step for trace in traces] == [0, 1]
+    assert [trace.step for trace in traces] == [0, 1, 2, 3]
     assert all(trace.teacher_logprobs is not None for trace in traces)
     # The prompts the tiers saw are the ones the file names, in the seed's order, once an epoch.
     seen = [group.task.id for trace in traces for group in trace.groups]
-    assert len(set(seen)) == 4
+    assert len(set(seen[:6])) == 6
 
 
 def test_metrics_of_the_service_and_of_vllm_can_be_scraped(service: Up, rest: httpx.Client) -> None:
