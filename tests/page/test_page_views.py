@@ -105,22 +105,3 @@ def test_nothing_is_wider_than_a_phone(seen: Seen, address: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     seen.shot("phone-" + address.split("/")[1].split("?")[0] + ("-run" if "{" in address else ""))
-
-
-def test_a_curve_of_20000_points_is_drawn(seen: Seen) -> None:
-    page = seen.open("#/jobs")
-    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
-    drawn = page.evaluate("""async () => {
-        const {html, render} = await import('/assets/dom.js');
-        const {Chart} = await import('/assets/charts.js');
-        const host = document.getElementById('app');
-        render(null, host);
-        const x = Array.from({length: 20000}, (_, at) => at + 1);
-        const values = x.map((at) => Math.sin(at / 900) + Math.random() / 5);
-        render(html`<${Chart} title="Long" x=${x} series=${[{name: 'a', values, colour: '--line-1'}]} />`, host);
-        const figure = host.querySelector('figure');
-        while (!figure.dataset.drawnMs) await new Promise((done) => setTimeout(done, 10));
-        return Number(figure.dataset.drawnMs);
-    }""")
-    assert drawn > 0
-    print(f"\na curve of 20,000 points: {drawn:.0f} ms")
