@@ -112,7 +112,7 @@ export function Chart({
       </button>
     </figcaption>
     ${note && html`<p class="soft small">${note}</p>`}
-    <ul class="legend">
+    <ul class="chart-legend">
       ${series.map(
         (one) => html`<li>
           <button type="button" class="legend-item" aria-pressed=${!hidden.has(one.name)} onClick=${() => toggle(one.name)}>
@@ -207,7 +207,7 @@ function looks(newest, { format, range, sync, stacked, host }) {
     },
     axes: [
       { ...axis, size: 24, gap: 2, space: 60, incrs: STEPS, values: (u, ticks) => ticks.map(String) },
-      { ...axis, size: 46, gap: 4, space: 32, values: (u, ticks) => ticks.map((tick) => format(tick)) },
+      { ...axis, size: wide, gap: 4, space: 32, values: (u, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [
       {},
@@ -228,6 +228,11 @@ function looks(newest, { format, range, sync, stacked, host }) {
       ? drawn.slice(1).map((layer, at) => ({ series: [at + 2, at + 1], fill: pale(colourOf(layer.colour, host), 0.35) }))
       : undefined,
   };
+}
+
+/** Room for the widest label of the y axis. */
+function wide(u, labels) {
+  return Math.max(40, 12 + 6.4 * Math.max(0, ...(labels ?? []).map((label) => label.length)));
 }
 
 // A step is a whole number.

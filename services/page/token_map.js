@@ -92,7 +92,7 @@ function Legend({ stream, scale }) {
   const both = scale.signed && !scale.oneSided;
   const beyond = scale.beyond ? (scale.direction > 0 ? "≥ " : "≤ ") : "";
   const told = `Scale from ${stream.say(low)} to ${stream.say(high)}${scale.beyond ? " and beyond" : ""}`;
-  return html`<div class="legend">
+  return html`<div class="heat-legend">
     <span>${both && scale.beyond ? "≤ " : ""}${number(low)}</span>
     <span class="swatches" role="img" aria-label=${told}>${shades.map(({ shade }) => html`<span class=${`token ${shadeClass(scale, shade)}`}>ab</span>`)}</span>
     <span>${beyond}${number(high)}</span>

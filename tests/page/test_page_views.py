@@ -51,7 +51,7 @@ def test_a_job_is_paused_and_cancelled_from_the_list(seen: Seen) -> None:
 def test_a_new_job_is_checked_against_the_schema_while_it_is_written(seen: Seen) -> None:
     page = seen.open("#/jobs/new")
     page.get_by_role("button", name="Queue the job").click()
-    expect(page.get_by_role("alert")).to_contain_text("model is required")
+    expect(page.get_by_role("alert")).to_contain_text("model.path is required")
     size = page.get_by_label("group size")
     size.fill("0")
     size.press("Tab")

@@ -146,7 +146,7 @@ def test_streams_colour_the_tokens_by_sign_and_size(seen: Seen, job: str) -> Non
         ranked = sorted(range(len(values)), key=lambda i: abs(values[i] - origin))
         assert all(strength[a] <= strength[b] for a, b in itertools.pairwise(ranked)), name
         assert strength[ranked[-1]] == 7
-    expect(page.locator(".legend")).to_contain_text("1")
+    expect(page.locator(".heat-legend")).to_contain_text("1")
 
 
 def test_a_token_tells_its_numbers_and_alternatives_by_pointer_and_by_keyboard(
