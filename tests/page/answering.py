@@ -19,8 +19,9 @@ from tests.page.served import Site
 
 BASE = "smollm2-135m-instruct"
 LOOP = "page-tests"
-Said = Callable[[dict[str, Any]], Iterable[str | None]]
-"""What is said to a request, piece by piece; None breaks the answer off."""
+Piece = str | dict[str, Any] | None
+Said = Callable[[dict[str, Any]], Iterable[Piece]]
+"""What is said to a request: pieces of text, events as they are; None breaks the answer off."""
 
 
 class Answering:
@@ -35,7 +36,7 @@ class Answering:
     def held(self, first: str, rest: str | None) -> Said:
         """An answer that waits between its first part and the rest until `go_on` is set."""
 
-        def say(_: dict[str, Any]) -> Iterator[str | None]:
+        def say(_: dict[str, Any]) -> Iterator[Piece]:
             yield first
             assert self.go_on.wait(120)
             yield rest
@@ -66,7 +67,8 @@ def answering(site: Site) -> Iterator[Answering]:
                     if piece is None:
                         self.close_connection = True
                         return
-                    self._event(json.dumps(_chunk(piece, count)))
+                    event = _chunk(piece, count) if isinstance(piece, str) else piece
+                    self._event(json.dumps(event))
                 self._event("[DONE]")
                 self.wfile.write(b"0\r\n\r\n")
             except ConnectionError:

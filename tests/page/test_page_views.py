@@ -1,4 +1,4 @@
-"""Every other view of the page: jobs, the form of a new one, runs compared, chat."""
+"""Jobs as a list, runs compared, and what holds of every view: on a phone, by keyboard, by its address."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from services.store import Store
+from tests.page import written
 from tests.page.seen import Seen
 
 BOTH = pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
@@ -48,28 +50,6 @@ def test_a_job_is_paused_and_cancelled_from_the_list(seen: Seen) -> None:
     expect(page.get_by_text("Cancellation requested.")).to_be_visible()
 
 
-def test_a_new_job_is_checked_against_the_schema_while_it_is_written(seen: Seen) -> None:
-    page = seen.open("#/jobs/new")
-    page.get_by_role("button", name="Queue the job").click()
-    expect(page.get_by_role("alert")).to_contain_text("model.path is required")
-    size = page.get_by_label("group size")
-    size.fill("0")
-    size.press("Tab")
-    expect(page.get_by_text("must be at least 1").first).to_be_visible()
-    expect(size).to_have_attribute("aria-invalid", "true")
-    seen.shot("submit")
-    assert seen.barriers() == []
-
-
-def test_what_the_service_refuses_stands_at_the_field(seen: Seen) -> None:
-    seen.allowed = ["422"]
-    page = seen.open("#/jobs/new")
-    page.get_by_label("Model", exact=True).fill("smollm2-135m-instruct")
-    page.get_by_label("Training tasks", exact=True).fill("/nowhere/tasks.jsonl")
-    page.get_by_role("button", name="Queue the job").click()
-    expect(page.get_by_role("alert")).to_contain_text("/nowhere/tasks.jsonl")
-
-
 @BOTH
 def test_runs_are_compared_by_curve_and_by_what_differs_in_their_configs(
     seen: Seen, scheme: str
@@ -85,16 +65,6 @@ def test_runs_are_compared_by_curve_and_by_what_differs_in_their_configs(
     expect(page.get_by_text("17 and 25 make 42").first).to_be_visible()
 
 
-def test_a_model_that_cannot_be_asked_is_told(seen: Seen) -> None:
-    seen.allowed = ["503", "409"]
-    page = seen.open("#/chat")
-    page.get_by_label("Prompt for both").fill("What is 1 + 1?")
-    page.get_by_role("button", name="Send to both").click()
-    expect(page.get_by_role("alert").first).to_be_visible(timeout=60_000)
-    seen.shot("chat")
-    assert seen.barriers() == []
-
-
 @pytest.mark.parametrize(
     "address", ["#/jobs", "#/jobs/{finished}", "#/jobs/new", "#/compare", "#/chat"]
 )
@@ -105,3 +75,61 @@ def test_nothing_is_wider_than_a_phone(seen: Seen, address: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     seen.shot("phone-" + address.split("/")[1].split("?")[0] + ("-run" if "{" in address else ""))
+
+
+def test_the_list_of_jobs_goes_on_a_page_at_a_time(seen: Seen) -> None:
+    async def fill(store: Store) -> None:
+        for at in range(27):
+            await store.create_job(written.spec(seen.site.home, name=f"job-{at}"), tenant="pages")
+
+    seen.site.ask(fill)
+    page = seen.open("#/jobs", key=seen.site.key_of("jobs:read", tenant="pages"))
+    names = page.locator("a.job-name")
+    expect(names).to_have_count(25)
+    expect(names.first).to_have_text("job-26")
+    page.get_by_role("link", name="Older").click()
+    expect(names).to_have_text(["job-1", "job-0"])
+    page.reload()  # the page is part of the address
+    expect(names).to_have_text(["job-1", "job-0"])
+    page.get_by_role("link", name="Newest").click()
+    expect(names.first).to_have_text("job-26")
+
+
+@BOTH
+def test_every_view_opens_by_its_address_and_has_no_barrier(seen: Seen, scheme: str) -> None:
+    """Of a run that has ended and of one that runs."""
+    seen.allowed = ["favicon"]
+    page = seen.open("#/jobs")
+    of_each = [
+        ("#/jobs/{job}", "Reward by verifier"),
+        ("#/jobs/{job}?tab=events", "models are loaded"),
+        ("#/jobs/{job}?tab=config", "sampling.group_size"),
+        ("#/jobs/{job}?tab=checkpoints", "ckpt-step"),
+        ("#/jobs/{job}?tab=log", "reward"),
+        ("#/jobs/{job}/rollouts?status=wrong&step=2", "17 and 25 make 32"),
+        ("#/jobs/{job}/rollouts/2-0-1", "Verdict"),
+    ]
+    views = [
+        (address.format(job=job), told)
+        for job in (seen.site.finished, seen.site.running)
+        for address, told in of_each
+    ]
+    both = f"{seen.site.finished},{seen.site.running}"
+    views += [
+        ("#/jobs?status=running", "running"),
+        ("#/jobs/new", "Model and tasks"),
+        (f"#/compare?ids={both}&tab=config", "fields differ"),
+        (f"#/compare?ids={both}&tab=rollouts", "17 and 25 make 42"),
+        ("#/chat", "Prompt for both"),
+    ]
+    found: dict[str, list[str]] = {}
+    for address, told in views:
+        page.goto("about:blank")
+        page.goto(f"{seen.site.url}/{address}")
+        expect(page.locator("main")).to_contain_text(told)
+        if barriers := seen.barriers():
+            found[address] = barriers
+        name = re.sub(r"\W+", "-", address.replace(seen.site.finished, "ended"))
+        name = name.replace(seen.site.running, "running").replace(f"-{scheme}", "").strip("-")
+        seen.shot(f"view-{name}-{scheme}")
+    assert found == {}

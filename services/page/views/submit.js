@@ -153,7 +153,7 @@ function Path({ api, me, label, path, hint, upload = false, value, change, probl
   return html`<${Field} label=${label} hint=${state?.told ?? hint} problem=${state?.error ?? said(problems, path)}>
     ${(more) =>
       html`<span class="path">
-        <input ...${more} value=${set ?? ""} spellcheck=${false} onChange=${(event) => change(path, event.target.value.trim() || undefined)} />
+        <input ...${more} value=${set ?? ""} spellcheck=${false} onInput=${(event) => change(path, event.target.value || undefined)} onChange=${(event) => change(path, event.target.value.trim() || undefined)} />
         ${upload && may(me, "files:write") &&
         html`<label class="button">${state?.busy ? "Sending…" : "Send a file"}
           <input type="file" class="hidden-text" accept=".jsonl,.json,.parquet" aria-label=${`Send a file of ${label.toLowerCase()}`} onChange=${send} />
