@@ -3,11 +3,11 @@
 A click mounts or recolours, a key moves on; the time is Chromium's own Event Timing, from the
 input until the frame that shows its effect was presented (style, layout, paint and compositing
 included, in units of 8 ms). Scrolling counts the time from frame to frame while the whole text
-passes by, 240 pixels a frame. The peers draw the same text in the same run, in turns: a plain
+passes by, a screen a frame. The peers draw the same text in the same run, in turns: a plain
 `<pre>`, and one `<span>` a token with its colour, as heat maps are commonly made. The text is
 drawn once with line ends and once as one unbroken line. Prints one table.
 
-    python benchmarks/page.py [--rounds 9] [--tokens 8192] [--points 20000]
+    python benchmarks/page.py [--rounds 5] [--tokens 8192] [--points 20000]
 
 Needs Debian's `chromium` and the Python package `playwright`; asks no network.
 """
@@ -119,7 +119,7 @@ async ([tokens, points]) => {
     window.scrolled = async () => {
         const gaps = [];
         let last = await frame();
-        for (let y = 0; y < document.documentElement.scrollHeight - innerHeight; y += 240) {
+        for (let y = 0; y < document.documentElement.scrollHeight - innerHeight; y += innerHeight) {
             scrollTo(0, y);
             const now = await frame();
             gaps.push(now - last);
@@ -183,8 +183,8 @@ def one_round(page: Page, text: str) -> dict[str, float]:
 
 def main() -> None:
     """Let everything take turns, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--points", type=int, default=20_000)
     arguments = parser.parse_args()
