@@ -115,9 +115,30 @@ def power(base: Value, exponent: Value) -> Value:
     """base ** exponent; an exponent that is no rational number gives an opaque value."""
     rational = exponent.rational
     if rational is None:
-        return opaque("power", base, exponent)
+        turn = _half_turns(exponent) if base == symbol("e") else None
+        return opaque("power", base, exponent) if turn is None else turn
     root = base if rational.denominator == 1 else _root(base, rational.denominator)
     return _integer_power(root, rational.numerator)
+
+
+def real_root(base: Value, degree: int) -> Value:
+    """The real root that a radical sign means: of a negative number when the degree is odd."""
+    rational = base.rational
+    if rational is not None and rational < 0 and degree % 2:
+        return -power(-base, number(Fraction(1, degree)))
+    return power(base, number(Fraction(1, degree)))
+
+
+def absolute(value: Value) -> Value:
+    """|value|; of a complex number its modulus, of what has variables an opaque value."""
+    rational = value.rational
+    if rational is not None:
+        return number(abs(rational))
+    divisor = _constant(value.denominator)
+    if value.generators() != {IMAGINARY} or divisor is None:
+        return opaque("abs", value)
+    parts = [part / divisor for part in value.numerator.values()]  # a + bi
+    return _root(number(sum((part * part for part in parts), Fraction(0))), 2)
 
 
 def equal(left: Value, right: Value) -> bool | None:
@@ -210,6 +231,25 @@ def _reduce(factors: tuple[tuple[str, Fraction], ...]) -> tuple[Fraction, Monomi
             coefficient *= -1 if whole % 4 in (2, 3) else 1
             exponents[generator] = Fraction(whole % 2)
     return coefficient, tuple(sorted((g, e) for g, e in exponents.items() if e))
+
+
+def _half_turns(exponent: Value) -> Value | None:
+    """e^(i pi t) where t is a multiple of a quarter or a third; None for other exponents."""
+    monomial = ((IMAGINARY, Fraction(1)), ("pi", Fraction(1)))
+    divisor = _constant(exponent.denominator)
+    if divisor is None or set(exponent.numerator) != {monomial}:
+        return None
+    turn = exponent.numerator[monomial] / divisor % 2
+    unit = symbol(IMAGINARY)
+    half, root = number(Fraction(1, 2)), Fraction(1, 2)
+    steps = {
+        Fraction(1, 2): unit,
+        Fraction(1, 3): half + half * power(number(3), number(root)) * unit,
+        Fraction(1, 4): half * power(number(2), number(root)) * (number(1) + unit),
+        Fraction(1, 6): half * power(number(3), number(root)) + half * unit,
+    }
+    step = Fraction(1, turn.denominator) if turn.denominator > 1 else Fraction(1, 2)
+    return _integer_power(steps[step], int(turn / step)) if step in steps else None
 
 
 def _integer_power(base: Value, exponent: int) -> Value:

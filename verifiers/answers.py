@@ -60,8 +60,9 @@ class Numeral:
 class Parts:
     """Several answers in one: brackets, separators and what stands between them.
 
-    `form` is `()`, `[]`, `(]`, `[)`, `{}`, `list`, `union`, `ratio`, or the row lengths of
-    a matrix.
+    `form` is `()`, `[]`, `(]`, `[)`, `{}`, `list`, `union`, `ratio`, `mod` (a residue and its modulus),
+    `rounded` (an exact value and its decimal), `option` (a letter and what it
+    stands for), or the row lengths of a matrix.
     """
 
     text: str
@@ -91,6 +92,9 @@ class Relation:
     text: str
 
 
+_HOUR = re.compile(r"(\d+):00[ap]m")
+_INDIAN = re.compile(r"[-+]?\d{1,2}(?:,\d{2})+,\d{3}")
+
 Answer = Scalar | Name | Numeral | Parts | Equation | Relation
 
 
@@ -106,6 +110,12 @@ def same(gold: Answer, answer: Answer, decide: Decide) -> bool | None:
         case _, Equation():
             nameless = answer.labelled or _is_number(answer.left)
             return same(gold, answer.right, decide) if nameless else False
+        case Parts(form="option"), Parts(form="option"):
+            return _same_parts(gold, answer, decide)
+        case Parts(form="rounded" | "option", items=either), _:
+            return any(same(one, answer, decide) is True for one in either)
+        case _, Parts(form="rounded" | "option", items=either):
+            return any(same(gold, one, decide) is True for one in either)
         case Parts(), Parts():
             return _same_parts(gold, answer, decide)
         case Parts(form="{}" | "list", items=(only,)), _:
@@ -118,12 +128,50 @@ def same(gold: Answer, answer: Answer, decide: Decide) -> bool | None:
             return gold.base == answer.base and gold.digits == answer.digits
         case (Numeral(base=10), Scalar()) | (Scalar(), Numeral(base=10)):
             return _same_decimal(gold, answer)
+        case Parts(form="ratio", items=(_, _)), Scalar():
+            return _same_scalar(_quotient(gold), answer, decide)
+        case Scalar(), Parts(form="ratio", items=(_, _)):
+            return _same_scalar(gold, _quotient(answer), decide)
+        case Parts(form="mod", items=(residue, _)), Scalar():
+            return same(residue, answer, decide)
+        case Scalar(), Parts(form="mod", items=(residue, _)):
+            return same(gold, residue, decide)
+        case Scalar(), Parts(form="list") if _INDIAN.fullmatch(answer.text):
+            return _same_scalar(gold, _ungrouped(answer), decide)
         case Scalar(), Scalar():
             return _same_scalar(gold, answer, decide)
         case (Relation(), Relation() | Parts()) | (Parts(), Relation()):
             return decide(gold.text, answer.text)
+        case (Name(), Scalar()) | (Scalar(), Name()):
+            return _same_product(gold, answer)
         case _:
             return False
+
+
+def _same_product(gold: Answer, answer: Answer) -> bool:
+    """`abc` is read as a word; beside a formula it is a product. 5 may be meant for 5 p.m."""
+    word, formula = (gold, answer) if isinstance(gold, Name) else (answer, gold)
+    if not isinstance(formula, Scalar) or formula.value is None or not word.text.isascii():
+        return False
+    if clock := _HOUR.fullmatch(word.text):
+        return formula.value.rational == int(clock[1])
+    return word.text.isalpha() and algebra.equal(expression.parse(word.text), formula.value) is True
+
+
+def _quotient(ratio: Parts) -> Scalar:
+    """3:4 beside the number 3/4."""
+    left, right = ratio.items
+    text = f"({left.text})/({right.text})"
+    try:
+        return Scalar(text, expression.parse(text))
+    except (UnreadableError, AlgebraError):
+        return Scalar(text)
+
+
+def _ungrouped(grouped: Parts) -> Scalar:
+    """12,34,567 beside a number."""
+    digits = grouped.text.replace(",", "")
+    return Scalar(digits, expression.parse(digits))
 
 
 def _is_number(answer: Answer) -> bool:
@@ -136,7 +184,7 @@ def _is_number(answer: Answer) -> bool:
 
 def _spelling(name: str) -> str:
     """Words in lower case without punctuation; a single letter keeps its case."""
-    plain = re.sub(r"[^\w\s]", " ", name)
+    plain = re.sub(r"\\text|[^\w\s]", " ", name)
     plain = re.sub(r"\s+", " ", plain).strip()
     return plain if len(plain) == 1 else plain.casefold()
 
@@ -154,10 +202,22 @@ def _same_scalar(gold: Scalar, answer: Scalar, decide: Decide) -> bool | None:
         return False
     if gold.value is None or answer.value is None:
         return decide(gold.text, answer.text)
+    if _abbreviated(gold, answer) or _abbreviated(answer, gold):
+        return True
     verdict = algebra.equal(gold.value, answer.value)
     if verdict is False:
         return _stands_for(gold, answer) or _stands_for(answer, gold)
     return decide(gold.text, answer.text) if verdict is None else verdict
+
+
+def _abbreviated(measured: Scalar, product: Scalar) -> bool:
+    """Whether `3m`, read as a product, is the 3 metres that the other side spells out."""
+    if measured.unit is None or product.unit is not None or measured.value is None:
+        return False
+    ((name, exponent), *more) = measured.unit.known or (("", 0),)
+    if len(name) != 1 or exponent != 1 or more or product.value is None:
+        return False
+    return algebra.equal(product.value, measured.value * algebra.symbol(name)) is True
 
 
 def _stands_for(decimal: Scalar, exact: Scalar) -> bool:
@@ -187,6 +247,8 @@ def _terminates(value: Fraction) -> bool:
 
 
 def _same_parts(gold: Parts, answer: Parts, decide: Decide) -> bool | None:
+    if "()" in (gold.form, answer.form) and "list" in (gold.form, answer.form):
+        gold, answer = _assigned(gold), _assigned(answer)
     if gold.unordered and answer.unordered and "union" not in (gold.form, answer.form):
         return _same_bag(gold.items, answer.items, decide)
     if gold.form == answer.form == "union":
@@ -198,6 +260,18 @@ def _same_parts(gold: Parts, answer: Parts, decide: Decide) -> bool | None:
     return _all(
         same(left, right, decide) for left, right in zip(gold.items, answer.items, strict=True)
     )
+
+
+def _assigned(parts: Parts) -> Parts:
+    """`x = 3, y = -1` as the point (3, -1), in the order of the letters."""
+    named = {
+        item.left.text: item.right
+        for item in parts.items
+        if isinstance(item, Equation) and item.labelled and len(item.left.text) == 1
+    }
+    if parts.form != "list" or len(named) < len(parts.items):
+        return parts
+    return Parts(parts.text, "()", tuple(named[name] for name in sorted(named)))
 
 
 def _matrix_form(parts: Parts) -> str:

@@ -5,7 +5,7 @@ Where MMMU's own parser picks at random, this judge says `malformed`.
 
 from __future__ import annotations
 
-from verifiers.choices import LABELS, named
+from verifiers.choices import LABELS, first_named, named
 from verifiers.extract import ExtractionError, extract
 from verifiers.spec import ChoiceSpec
 from verifiers.strict_json import StrictJsonError
@@ -22,7 +22,8 @@ def judge(spec: ChoiceSpec, completion: str) -> Verdict:
     said = extraction.answers
     evidence["found"] = extraction.where
     if extraction.where == "unmarked":
-        whole = named(said[0], spec.choices) if "\n" not in said[0] else set[int]()
+        several = "\n" in said[0]
+        whole = first_named(said[0], spec.choices) if several else named(said[0], spec.choices)
         options = whole or named(said[0].splitlines()[-1], spec.choices)
     else:
         options = {index for answer in said for index in named(answer, spec.choices)}

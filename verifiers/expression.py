@@ -135,7 +135,7 @@ class _Parser:
                 if token == "\\}":
                     return value
                 if token == "\\frac" and literal and self.is_plain_fraction():
-                    value = value + self.factor()
+                    value = self.percent(value + self.base())
                 else:
                     value = value * self.factor()
             else:
@@ -157,7 +157,14 @@ class _Parser:
             raise UnreadableError("two numbers side by side")
         value = algebra.number(_literal(self.take()))
         self.take()
-        return whole + value / algebra.number(_literal(self.take()))
+        return self.percent(whole + value / algebra.number(_literal(self.take())))
+
+    def percent(self, value: Value) -> Value:
+        """A mixed number is one number before its percent sign."""
+        if self.peek() != "%":
+            return value
+        self.take()
+        return value / algebra.number(100)
 
     def is_plain_fraction(self) -> bool:
         following = "".join(token for _, token in self.tokens[self.next : self.next + 7])
@@ -203,7 +210,7 @@ class _Parser:
         if token == "|":
             value = self.sum()
             self.expect("|")
-            return _absolute(value)
+            return algebra.absolute(value)
         if token == "\\frac":
             return self.argument() / self.argument()
         if token in ("\\binom", "\\dbinom", "\\tbinom"):
@@ -219,12 +226,15 @@ class _Parser:
         raise UnreadableError(f"unexpected {token!r}")
 
     def root(self) -> Value:
-        degree = algebra.number(2)
-        if self.peek() == "[":
-            self.take()
-            degree = self.sum()
-            self.expect("]")
-        return algebra.power(self.argument(), algebra.number(1) / degree)
+        if self.peek() != "[":
+            return algebra.real_root(self.argument(), 2)
+        self.take()
+        degree = self.sum()
+        self.expect("]")
+        whole = degree.rational
+        if whole is None or whole.denominator != 1 or whole < 1:
+            return algebra.power(self.argument(), algebra.number(1) / degree)
+        return algebra.real_root(self.argument(), int(whole))
 
     def variable(self, name: str) -> Value:
         if self.peek() == "_":
@@ -300,11 +310,6 @@ def _binomial(upper: Value, lower: Value) -> Value:
     if n is None or k is None:
         return algebra.opaque("binomial", upper, lower)
     return algebra.number(math.comb(n, k))
-
-
-def _absolute(value: Value) -> Value:
-    rational = value.rational
-    return algebra.opaque("abs", value) if rational is None else algebra.number(abs(rational))
 
 
 __all__ = ["AlgebraError", "TooLargeError", "UnreadableError", "number", "parse"]

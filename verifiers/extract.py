@@ -222,7 +222,12 @@ def _phrases(text: str) -> list[str]:
     return [phrase for phrase in found if phrase.strip()]
 
 
+_BLOCK = re.compile(r"```\w*\n([^`\n]+)\n```")
+
+
 def _first_sentence(rest: str) -> str:
+    if block := _BLOCK.match(rest):
+        return block[1]
     for opening, closing in (("$$", "$$"), ("\\[", "\\]"), ("$", "$"), ("\\(", "\\)")):
         if rest.startswith(opening):
             end = rest.find(closing, len(opening))

@@ -31,6 +31,8 @@ _WORKING = re.compile(  # 9 x 4 =, on the way to a result
 _AFTERTHOUGHT = re.compile(
     r"[,;]?\s+(?:because|since|which|so|as|where|when|for|by|therefore|i\.e\.)\s|[,;:]\s+(?!and\b|or\b)(?=[a-z]{3})|\s\("
 )
+_AFTER_ALL = re.compile(r"\s*\(\s*or\b")
+_SO = re.compile(r"^\s*(?:so|thus|therefore|hence|then|finally|now)\b[\s,:]*", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:not|never|neither|nor|cannot|unknown)\b|n't\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r"\bor\b")
 
@@ -108,11 +110,15 @@ def _read(gold: Answer, text: str, extraction: Extraction) -> Answer:
 def _read_phrase(gold: Answer, phrase: str) -> Answer:
     """What `the answer is ...` goes on to say: an answer, or a sentence that holds one number."""
     head = _AFTERTHOUGHT.split(phrase, maxsplit=1)[0]
+    if _AFTER_ALL.match(phrase[len(head) :]):
+        raise HedgeError("alternatives where one answer was expected")
     for text in dict.fromkeys((phrase, head)):
         try:
-            return reading.read(text)
+            answer = reading.read(text)
         except (ProseError, UnreadableError):
             continue
+        if not _says_more(answer, gold):
+            return answer
     if isinstance(gold, Name):
         return Name(normalize(phrase))
     if _NEGATION.search(phrase):
@@ -125,12 +131,24 @@ def _read_phrase(gold: Answer, phrase: str) -> Answer:
     return reading.read(numbers[0])
 
 
+def _says_more(answer: Answer, gold: Answer) -> bool:
+    """Whether words stand beside the one number that is asked for: `half, 0.5`."""
+    return (
+        isinstance(gold, Scalar)
+        and isinstance(answer, Parts)
+        and answer.form == "list"
+        and any(isinstance(item, Name) for item in answer.items)
+    )
+
+
 def _read_unmarked(gold: Answer, text: str) -> Answer:
     """The last line if it is an answer by itself, else the last number."""
     last = text.splitlines()[-1] if text else text
     try:
-        answer = reading.read(last)
-        if not isinstance(answer, Name) or isinstance(gold, Name):
+        answer = reading.read(_SO.sub("", last))
+        if isinstance(gold, Name) or (
+            not isinstance(answer, Name) and not _says_more(answer, gold)
+        ):
             return answer
     except (ProseError, UnreadableError):
         pass

@@ -19,8 +19,8 @@ _CHARACTERS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-",
     "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "⁄": "/", "∕": "/",
     "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
-    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "θ": r"\theta ",
-    "α": r"\alpha ", "β": r"\beta ", "°": "", "“": '"', "”": '"', "’": "'",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "≈": r"\approx ", "θ": r"\theta ",
+    "α": r"\alpha ", "β": r"\beta ", "°": r"^\circ ", "“": '"', "”": '"', "’": "'",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
     "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "\u00a0": " ", "\u202f": " ", "\u2009": " ",
@@ -29,6 +29,7 @@ _CHARACTERS = {
 _FULL_WIDTH = {chr(code + 0xFEE0): chr(code) for code in range(0x21, 0x7F)}
 _TRANSLATION = str.maketrans(_FULL_WIDTH | _CHARACTERS)
 
+_CIRCLE = r"(?:\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z]))"
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -46,32 +47,76 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:cdot|times|ast)(?![a-zA-Z])", "*"),
         (r"(?<=[\w)}])\s*\*\*(?=\s*[-({\w])", "^"),
         (r"\\div(?![a-zA-Z])", "/"),
-        (r"\\(?:leq|leqslant)(?![a-zA-Z])", r"\\le "),
-        (r"\\(?:geq|geqslant)(?![a-zA-Z])", r"\\ge "),
-        (r"\\(?:neq)(?![a-zA-Z])", r"\\ne "),
+        (r"\\(?:leq|leqslant)(?![a-zA-Z])|<=|=<", r"\\le "),
+        (r"\\(?:geq|geqslant)(?![a-zA-Z])|>=", r"\\ge "),
+        (r"\\(?:neq)(?![a-zA-Z])|!=|<>", r"\\ne "),
         (r"\\lt(?![a-zA-Z])", "<"),
         (r"\\gt(?![a-zA-Z])", ">"),
         (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
         (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
-        (r"\\(?:lparen)(?![a-zA-Z])", "("),
-        (r"\\(?:rparen)(?![a-zA-Z])", ")"),
-        (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])|\\text\{\s*degrees?\s*\}", ""),
+        (r"\\(?:lparen|langle)(?![a-zA-Z])", "("),
+        (r"\\(?:rparen|rangle)(?![a-zA-Z])", ")"),
+        (_CIRCLE + r"\s*(?:\\text\{\s*([CF])\s*\}|([CF])(?![a-zA-Z]))", r" \\text{degree\1\2}"),
+        (_CIRCLE + r"|\\text\{\s*degrees?\s*\}", ""),
         (r"\\%|\\text\{\s*\\?%\s*\}|(?<=[\d}])\s*(?:percent|\\text\{\s*percent\s*\})", "%"),
         (r"\\(?:mid|vert|lvert|rvert)(?![a-zA-Z])", "|"),
         (r"(?<![\\a-zA-Z])(sqrt|pi|infty|sin|cos|tan|ln|log|exp)(?![a-zA-Z])", r"\\\1 "),
         (r"\\(?:infinity)(?![a-zA-Z])", r"\\infty "),
+        (r"(?<=[\d)}+-])\s*\\text\{([ei])\}|\\text\{([ei])\}(?=\^)", r"\1\2"),
+        (r"\\(sin|cos|tan)\s*\^\s*\{\s*-1\s*\}", r"\\arc\1 "),
+        (r"\\pmod\s*(\d+|[a-zA-Z])", r"\\pmod{\1}"),
+        (r"\\overline\s*\{([A-Z]{2})\}|\\(?:angle|triangle)\s*(?=[A-Z])", r"\1"),
+        (r"(?<![\w)}])\+\s*(?=\\infty)", ""),
+        (r"(?<=.)\s*[,;]\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{?[ZN]\}?\s*$", ""),
         (r"\s+", " "),
     )
 )
-_DEGREES = r"(?:°|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z]))"
 _ANGLE = re.compile(  # within a function, where radians would be meant without it
     r"(\\?(?:sin|cos|tan|cot|sec|csc)\s*(?:\^\s*\{?\d\}?)?\s*(?:\\left)?[({]?\s*)(\d+(?:\.\d+)?)\s*"
-    + _DEGREES
+    + rf"(?:°|{_CIRCLE})"
 )
 _GROUPS = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_SWISS = re.compile(r"(?<![\w.'])(\d{1,3})((?:'\d{3})+)(?![\d'])")
+_EUROPEAN = re.compile(r"[-+]?\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")
+_DOLLARS = re.compile(r"\s*([-+−]?)\s*\\?\$\s?(\d[\d,]*(?:\.\d+)?|\.\d+)\s*\.?\s*")
+_OUTWARD = re.compile(r"([\[\]])([^\[\]]*,[^\[\]]*)([\[\]])")
+_ABOUT = re.compile(
+    r"(?:\\text\{\s*)?(?:about|approximately|approx\.?|roughly|exactly|total:?|answer:?|ans:|a:)\s*\}?\s*"
+    r"(?=[-\d\\])",
+    re.IGNORECASE,
+)
+_CURRENCY = re.compile(r"(?:USD|US|EUR|GBP|CHF|INR|Rs\.?)\s*(?=\d)")
+_ELLIPSIS = r"\s*(?:\.{3}|…|\\[lc]?dots(?![a-zA-Z]))"
+_DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d{0,30})\\dot\s*\{?(\d)\}?)?")
+_RECURRING = re.compile(  # 0.1666... and 0.142857142857...
+    rf"(\d{{0,30}}\.\d{{0,30}}?)(?:(\d{{1,15}}?)\2{{2,20}}|(\d{{3,15}}?)\3{{1,20}}){_ELLIPSIS}"
+)
 _REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar)\s*\{?(\d{1,30})\}?")
 _LETTER = re.compile(r"\\text\{\s*\(?\s*([A-Za-z])\s*\)?\s*\}")
+_PLAIN_TEXT = re.compile(
+    r"\\text\{\s*((?:\\?\$\s*)?[-+]?[\d.,/ ]*\d\s*\\?%?"
+    r"|[A-Z](?:\s*,\s*(?:and\s+)?[A-Z])+|\d[\d.,]*(?:\s+[a-zA-Z]{2,})+)\s*\}"
+)
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_TO = re.compile(r"(\d+)\s*(?:\\text\{\s*)?\bto\b(?:\s*\})?\s*(\d+)")
+_SYNONYMS = {
+    **dict.fromkeys(("infinity", "positive infinity", r"+\infty"), r"\infty"),
+    **dict.fromkeys(("-infinity", "negative infinity", "minus infinity"), r"-\infty"),
+    **dict.fromkeys(("empty set", "the empty set", "null set", "∅"), r"\emptyset"),
+    **dict.fromkeys(
+        (
+            *("all real numbers", "all reals", "the real numbers", "the set of all real numbers"),
+            *("all real x", r"\mathbb{r}", r"\mathbb r", r"\r"),
+        ),
+        r"(-\infty,\infty)",
+    ),
+    **dict.fromkeys(("does not exist", "dne"), "does not exist"),
+    **dict.fromkeys(
+        ("no solution", "no solutions", "there is no solution", "there are no solutions"),
+        "no solution",
+    ),
+}
 _BOXED = re.compile(r"^\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*$", re.DOTALL)
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
 
@@ -79,20 +124,37 @@ _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
 def normalize(text: str) -> str:
     """The one spelling of an answer; an empty string when nothing is left."""
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(SUPERSCRIPTS)}}}", text)
+    if dollars := _DOLLARS.fullmatch(text):
+        text = rf"{dollars[1]}{dollars[2]} \text{{dollars}}"
     text = _ANGLE.sub(r"\1(\2*\\pi/180)", text)
     text = text.translate(_TRANSLATION).strip(" \t\r\n*\"'`")
     while (boxed := _BOXED.match(text)) and balanced(boxed[1]):
         text = boxed[1]
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
+    if "dot" in text or "..." in text or "…" in text:
+        text = _DOTTED.sub(r"\\overline{\1\2\3}", text)
+        text = _RECURRING.sub(r"\1\\overline{\2\3}", text)
     text = _REPEATING.sub(_fraction, text)
     text = text.strip(" *\"'`")
     text = text.rstrip(".,;: ")
     if letter := _LETTER.fullmatch(text):
         return letter[1]
+    if plain := _PLAIN_TEXT.fullmatch(text):
+        text = plain[1].lstrip("\\$ ")
     if _GROUPS.fullmatch(text):  # 12 345
         return text.replace(" ", "")
-    return re.sub(r"^[=:≈]+\s*", "", text).strip()
+    text = _SWISS.sub(lambda m: m[1] + m[2].replace("'", ""), text)
+    if _EUROPEAN.fullmatch(text):  # 1.234,56
+        return text.replace(".", "").replace(",", ".")
+    if ratio := _TO.fullmatch(text):
+        return f"{ratio[1]}:{ratio[2]}"
+    if outward := _OUTWARD.fullmatch(text):  # ]0, 1[
+        opening, closing = "[("[outward[1] == "]"], "])"[outward[3] == "["]
+        return f"{opening}{outward[2]}{closing}"
+    text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
+    text = re.sub(r"^(?:\{\}|[=:]|\\approx\b)+\s*", "", _CURRENCY.sub("", text, count=1)).strip()
+    return _SYNONYMS.get(" ".join(_TEXT.sub(r"\1", text).casefold().split()), text)
 
 
 def _fraction(decimal: re.Match[str]) -> str:

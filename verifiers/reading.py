@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from verifiers import algebra, expression
+from verifiers import algebra, expression, inequalities
 from verifiers.algebra import AlgebraError, TooLargeError, Value
 from verifiers.answers import Answer, Equation, Name, Numeral, Parts, Relation, Scalar
 from verifiers.expression import UnreadableError
@@ -25,7 +25,7 @@ class ProseError(ValueError):
     """The text is a sentence, not an answer."""
 
 
-_NUMERAL = re.compile(r"([0-9A-Za-z]+)_\{?(?:\\text\{)?(\w+)\}*")
+_NUMERAL = re.compile(r"(?:\\text\{|\()?([0-9A-Za-z]+)[})]?_\{?(?:\\text\{)?(\w+)\}*")
 _IN_BASE = re.compile(
     r"([0-9A-Za-z]+)\s*(?:\\text\{)?\s*\(?\s*(?:in )?base[\s}-]*(\w+)\s*\)?\s*\}?", re.IGNORECASE
 )
@@ -33,15 +33,25 @@ _NAMED_BASES = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
     "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16,
 }  # fmt: skip
-_MATRIX = re.compile(r"\\begin\{(\w*matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"[(\[]?\s*\\begin\{(\w*matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL
+)
 _LABEL = re.compile(
-    r"(?:\\?[a-zA-Z]+(?:_\{?\w+\}?)?'?(?:\([a-zA-Z](?:,\s*[a-zA-Z])*\))?|[a-zA-Z ]+)"
+    r"(?:\\?[a-zA-Z]+(?:_\{?\w+\}?)?'?(?:\([a-zA-Z](?:,\s*[a-zA-Z])*\))?|[a-zA-Z ]+"
+    r"|\((?:[a-zA-Z]|\\[a-z]+)(?:,\s*(?:[a-zA-Z]|\\[a-z]+)\s*)+\)|[fghpqFGPQASTVNECL]\([\d,. ]+\)"
+    r"|\\frac\{d[a-z]?\}\{d[a-z]\}|\|[A-Z]{2}\|)"
 )
 _MEMBERSHIP = re.compile(r"^[a-zA-Z]\s*\\in(?![a-zA-Z])\s*")
 _RELATIONS = (
     *("<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\notin", r"\cap", r"\setminus", r"\subset"),
     *(r"\subseteq", r"\equiv", r"\approx", r"\Rightarrow", r"\mathbb"),
 )
+_OPTION = re.compile(  # \textbf{(C)}\ 42
+    r"(?:\\text\{\s*\(([A-E])\)\s*\}\s*|\(([A-E])\)\s+)([^()\s].*)", re.DOTALL
+)
+_EITHER = re.compile(r"\\pm(?![a-zA-Z])")
+_ORDER = ("<", ">", r"\le", r"\ge", r"\ne", r"\setminus", r"\backslash")
+_MODULO = re.compile(r"([^=<>]*?)\s*\\p?mod\s*\{(.*)\}")
 _EMPTY_SET = re.compile(r"\\(?:emptyset|varnothing)|\\\{\s*\\\}|∅")
 _CONJUNCTION = re.compile(r"\s*(?:\\text\{\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+(?=\S))\s*")
 _MATHEMATICAL_WORDS = frozenset(
@@ -53,7 +63,7 @@ _SHORT_WORDS = frozenset((
     "no", "if", "up", "my",
 ))
 # fmt: on
-_TIME = re.compile(r"\d{1,2}(?::\d{2}){1,2}\s*[aApP]\.?\s*[mM]\.?")
+_TIME = re.compile(r"\d{1,2}(?::\d{2}){0,2}\s*[aApP]\.?\s*[mM]\.?")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TIMES = re.compile(  # between two numbers, where a variable would have no place
     r"(?<=[\d)}%])\s*[xX]\s*(?=[\d.])|(?<=[\d)}%\w])\s+[xX]\s+(?=[\d.(]|\\frac)"
@@ -94,14 +104,21 @@ def _read(text: str, depth: int) -> Answer:
         return numeral
     if matrix := _MATRIX.fullmatch(text):
         return _matrix(text, matrix[2], depth)
+    if any(sign in text for sign in _ORDER) and (solved := inequalities.solved(text)):
+        return _solved(text, *solved, depth)
     unions = split(text, r"\cup")
     if len(unions) > 1:
         return _parts(text, "union", unions, depth)
+    if option := _OPTION.fullmatch(text):
+        return _parts(text, "option", [option[1] or option[2], option[3]], depth)
     if pieces := _conjoined(text):
         return _parts(text, "list", pieces, depth)
     if bracketed := enclosed(text):
         opening, inside, closing = bracketed
-        pieces = split(inside, ",", ";")
+        pieces = [each for piece in split(inside, ",", ";") for each in _signed(piece)]
+        if opening + closing == "[]" and (rows := _rows(pieces)):
+            form = "matrix " + ",".join(str(len(row)) for row in rows)
+            return _parts(text, form, [cell for row in rows for cell in row], depth)
         if opening == "\\{":
             return _parts(text, "{}", pieces, depth)
         if len(pieces) > 1 and opening in "([":
@@ -112,6 +129,8 @@ def _read(text: str, depth: int) -> Answer:
     related = len(split(text, *_RELATIONS)) > 1
     if len(sides) > 1 and not related:
         left, right = sides[0], sides[-1]
+        if len({expression.number(side) for side in sides} - {None}) > 1:
+            return Relation(text)  # 6 = 5
         labelled = _LABEL.fullmatch(_TEXT.sub(r"\1", left)) is not None
         if labelled:
             return Equation(text, Name(left), _read(right, depth + 1), True)
@@ -120,15 +139,57 @@ def _read(text: str, depth: int) -> Answer:
         worked = _worked_out(left, right)
         side = _read(left, depth + 1) if worked is None else Scalar(left, worked)
         return Equation(text, side, _read(right, depth + 1), False)
+    if rounded := _rounded(text, depth):
+        return rounded
+    if residue := _MODULO.fullmatch(text):
+        return _parts(text, "mod", residue.groups(), depth)
     if related:
         _refuse_prose(text)
         return Relation(text)
     ratio = split(text, ":")
     if len(ratio) > 1 and all(expression.number(part) is not None for part in ratio):
         return _parts(text, "ratio", ratio, depth)
-    if "\\pm" in text and text.count("\\pm") == 1:
-        return _parts(text, "list", [text.replace("\\pm", "+"), text.replace("\\pm", "-")], depth)
+    if len(signed := _signed(text)) > 1:
+        return _parts(text, "list", signed, depth)
     return _scalar(text)
+
+
+def _rows(pieces: Sequence[str]) -> list[list[str]]:
+    """The rows of [[1, 2], [3, 4]]; none when a part is no list in square brackets."""
+    inside = [enclosed(piece) for piece in pieces]
+    rows = [split(row[1], ",") for row in inside if row and row[0] == "[" and row[2] == "]"]
+    return rows if len(rows) == len(pieces) and len({len(row) for row in rows}) == 1 else []
+
+
+def _signed(text: str) -> list[str]:
+    """Both values of `2 \\pm 1`; any other text by itself."""
+    if "\\pm" not in text or len(_EITHER.findall(text)) != 1:
+        return [text]
+    return [_EITHER.sub("+", text), _EITHER.sub("-", text)]
+
+
+def _solved(text: str, variable: str, interval: str, depth: int) -> Answer:
+    lies_in = replace(_read(interval, depth + 1), text=interval if variable else text)
+    return Equation(text, Name(variable), lies_in, True) if variable else lies_in
+
+
+def _rounded(text: str, depth: int) -> Answer | None:
+    """`2/3 \\approx 0.667`, where the decimal is the value, rounded or cut off."""
+    sides = split(text, r"\approx")
+    if len(sides) != 2 or any(sign in text for sign in _ORDER):
+        return None
+    if _LABEL.fullmatch(sides[0]):
+        return Equation(text, Name(sides[0]), _read(sides[1], depth + 1), True)
+    exact, decimal = (_scalar(side) for side in sides)
+    if not isinstance(exact, Scalar) or not isinstance(decimal, Scalar) or not exact.value:
+        return None
+    value = algebra.approximate(exact.value)
+    if value is None or decimal.decimal is None:
+        return None
+    places = len(sides[1].split(" ")[0].partition(".")[2])
+    if abs(value - float(decimal.decimal)) >= 10.0**-places:
+        return None
+    return Parts(text, "rounded", (exact, decimal))
 
 
 def _worked_out(working: str, result: str) -> Value | None:
@@ -172,7 +233,7 @@ def _conjoined(text: str) -> list[str]:
         return []
     joined = _CONJUNCTION.sub(",", text) if " " in text or "\\text" in text else text
     thousands = re.sub(r"(?<![\d,])(\d{1,3})((?:,\d{3})+)(?![\d,])", _join_thousands, joined)
-    pieces = [piece for piece in split(thousands, ",", ";") if piece]
+    pieces = [each for piece in split(thousands, ",", ";") if piece for each in _signed(piece)]
     return pieces if len(pieces) > 1 and enclosed(text) is None else []
 
 
@@ -188,13 +249,18 @@ def _matrix(text: str, inside: str, depth: int) -> Parts:
 
 def _numeral(text: str) -> Numeral | None:
     match = _NUMERAL.fullmatch(text) or _IN_BASE.fullmatch(text)
-    if match is None or not any(character.isdigit() for character in match[1]):
+    if match is None:
+        return None
+    if not any(c.isdigit() for c in match[1]) and not (match[2] == "16" and len(match[1]) > 1):
         return None
     base = int(match[2]) if match[2].isdigit() and len(match[2]) < 3 else _NAMED_BASES.get(match[2])
     return None if base is None else Numeral(text, match[1].upper().lstrip("0") or "0", base)
 
 
 def _scalar(text: str) -> Answer:
+    if text[-1] in "mM}." and _TIME.fullmatch(plain := _TEXT.sub(r" \1 ", text).strip()):
+        clock = re.sub(r"[.\s]", "", plain).lower().lstrip("0")
+        return Name(clock if ":" in clock else f"{clock[:-2]}:00{clock[-2:]}")
     body, unit = split_unit(text)
     try:
         value = expression.parse(body)
@@ -202,9 +268,7 @@ def _scalar(text: str) -> Answer:
         plain = _TEXT.sub(r" \1 ", text).strip()
         if re.fullmatch(r"[^\W\d_][^\W\d_ '()-]*(?:[ '-]+[^\W\d_]+)*", plain):
             return Name(plain)
-        if _TIME.fullmatch(plain):
-            return Name(re.sub(r"[.\s]", "", plain))
-        _refuse_prose(text)
+        _refuse_prose(text if len(plain) == len(text) else plain)
         return Scalar(text)
     except TooLargeError:
         raise

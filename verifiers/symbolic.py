@@ -66,8 +66,28 @@ def _compare(gold: str, answer: str) -> bool | None:
     if agreed is False:  # far cheaper than asking sympy to simplify the difference
         return False
     if not math_verify.verify(left, right, timeout_seconds=None, allow_set_relation_comp=True):
-        return False
+        return agreed is True and _same_real_function(left, right)
     return agreed is True or not formulas or left == right
+
+
+def _same_real_function(left: Any, right: Any) -> bool:
+    """Whether sides that are equal for positive variables have real values at the same other
+    points, and equal ones: sqrt(x^3) and x^(3/2), but not sqrt(x^2) and x."""
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    positive = {symbol: sympy.Dummy(positive=True) for symbol in symbols}
+    if not symbols or sympy.simplify((left - right).subs(positive)) != 0:
+        return False
+    for signs in range(1, 2 ** min(len(symbols), 4)):
+        point = {
+            symbol: sympy.Rational(7 + 2 * index, 5) * (-1) ** (signs >> index & 1)
+            for index, symbol in enumerate(symbols)
+        }
+        one, other = (sympy.N(side.subs(point), DIGITS) for side in (left, right))
+        if (one.is_real is True) != (other.is_real is True):
+            return False
+        if one.is_real is True and not _close(one, other, DIGITS):
+            return False
+    return True
 
 
 def warm_up() -> None:
@@ -78,7 +98,10 @@ def warm_up() -> None:
 def _parse(text: str) -> Any:
     boxed = f"\\boxed{{{text}}}"
     found = math_verify.parse(boxed, _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None)
-    return found[0] if found else None
+    if not found or not isinstance(found[0], sympy.Expr):
+        return found[0] if found else None
+    units = {symbol: sympy.I for symbol in found[0].free_symbols if symbol.name == "i"}
+    return found[0].subs(units)
 
 
 def _letter_case_differs(gold: str, answer: str) -> bool:
@@ -92,6 +115,8 @@ def _letter_case_differs(gold: str, answer: str) -> bool:
 def _agree_numerically(left: Any, right: Any) -> bool | None:
     """Whether both have the same value at some points; None where neither can be evaluated."""
     symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    costly = (sympy.factorial, sympy.gamma, sympy.binomial)
+    exact = DIGITS if left.has(*costly) or right.has(*costly) else EXACT_DIGITS
     agreed = None
     for numerator, denominator in _POINTS:
         point = {
@@ -99,7 +124,7 @@ def _agree_numerically(left: Any, right: Any) -> bool | None:
             for index, symbol in enumerate(symbols)
         }
         sides = left.subs(point), right.subs(point)
-        for digits in (DIGITS, EXACT_DIGITS) if agreed is None else (DIGITS,):
+        for digits in (DIGITS, exact) if agreed is None else (DIGITS,):
             close = _close(*sides, digits)
             if close is False:
                 return False

@@ -35,7 +35,8 @@ _SPELLINGS = {
     "week": "week weeks",
     "month": "month months",
     "year": "yr yrs year years",
-    "mph": "mph",
+    "celsius": "degreeC celsius",
+    "fahrenheit": "degreeF fahrenheit",
     "usd": "dollar dollars usd",
     "cent": "cent cents",
     "unit": "unit units",
@@ -43,6 +44,10 @@ _SPELLINGS = {
 _KNOWN = {
     spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split()
 }
+_QUOTIENTS = {
+    "mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}, "kmh": {"km": 1, "h": -1},
+    "mps": {"m": 1, "s": -1},
+}  # fmt: skip
 _SENTENCE_WORDS = frozenset(
     ("is", "are", "was", "not", "the", "and", "or", "but", "because", "if", "then", "than")
 )
@@ -91,8 +96,10 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     if text[start] != "\\":
         if _SENTENCE_WORDS & {word.lower() for word in words(text[start:])}:
             return text, None
+        known = unit.known and body[-1].isspace()
         # Letters that touch or follow letters are a product of variables, or a sentence.
-        if body.rstrip()[-1].isalpha() or (not body[-1].isspace() and not unit.known):
+        letters = body.rstrip()[-1].isalpha() and not (known and body.rstrip().endswith("\\pi"))
+        if letters or (not body[-1].isspace() and not unit.known):
             return text, None
     return body.strip(), unit
 
@@ -142,6 +149,10 @@ def _parse(text: str) -> Unit | None:
             elif unknown:
                 unknown[-1] += extra
         else:
+            for name, exponent in _QUOTIENTS.get(word, {}).items():
+                powers[name] = powers.get(name, 0) + exponent
+            if word in _QUOTIENTS:
+                continue
             last = _KNOWN.get(token) or _KNOWN.get(word) or ""
             if last:
                 powers[last] = powers.get(last, 0) + sign * square
