@@ -95,41 +95,39 @@ def test_the_list_of_jobs_goes_on_a_page_at_a_time(seen: Seen) -> None:
     expect(names.first).to_have_text("job-26")
 
 
+OF_A_RUN = [
+    ("#/jobs/{run}", "Reward by verifier"),
+    ("#/jobs/{run}?tab=events", "models are loaded"),
+    ("#/jobs/{run}?tab=config", "sampling.group_size"),
+    ("#/jobs/{run}?tab=checkpoints", "ckpt-step"),
+    ("#/jobs/{run}?tab=log", "reward"),
+    ("#/jobs/{run}/rollouts?status=wrong&step=2", "17 and 25 make 32"),
+    ("#/jobs/{run}/rollouts/2-0-1", "Verdict"),
+]
+OTHERS = [
+    ("#/jobs?status=running", "running"),
+    ("#/jobs/new", "Model and tasks"),
+    ("#/compare?ids={both}&tab=config", "fields differ"),
+    ("#/compare?ids={both}&tab=rollouts", "17 and 25 make 42"),
+    ("#/chat", "Prompt for both"),
+]
+
+
 @BOTH
-def test_every_view_opens_by_its_address_and_has_no_barrier(seen: Seen, scheme: str) -> None:
-    """Of a run that has ended and of one that runs."""
+@pytest.mark.parametrize("run", ["finished", "running", "others"])
+def test_every_view_opens_by_its_address_and_has_no_barrier(
+    seen: Seen, scheme: str, run: str
+) -> None:
     page = seen.open("#/jobs")
-    seen_before: list[str] = []
-    of_each = [
-        ("#/jobs/{job}", "Reward by verifier"),
-        ("#/jobs/{job}?tab=events", "models are loaded"),
-        ("#/jobs/{job}?tab=config", "sampling.group_size"),
-        ("#/jobs/{job}?tab=checkpoints", "ckpt-step"),
-        ("#/jobs/{job}?tab=log", "reward"),
-        ("#/jobs/{job}/rollouts?status=wrong&step=2", "17 and 25 make 32"),
-        ("#/jobs/{job}/rollouts/2-0-1", "Verdict"),
-    ]
-    views = [
-        (address.format(job=job), told)
-        for job in (seen.site.finished, seen.site.running)
-        for address, told in of_each
-    ]
-    both = f"{seen.site.finished},{seen.site.running}"
-    views += [
-        ("#/jobs?status=running", "running"),
-        ("#/jobs/new", "Model and tasks"),
-        (f"#/compare?ids={both}&tab=config", "fields differ"),
-        (f"#/compare?ids={both}&tab=rollouts", "17 and 25 make 42"),
-        ("#/chat", "Prompt for both"),
-    ]
+    site = seen.site
+    ids = {"finished": site.finished, "running": site.running}
     found: dict[str, list[str]] = {}
-    for address, told in views:
-        page.goto(f"{seen.site.url}/?{len(seen_before)}{address}")  # anew, not within the page
-        seen_before.append(address)
+    for number, (view, told) in enumerate(OTHERS if run == "others" else OF_A_RUN):
+        address = view.format(run=ids.get(run), both=",".join(ids.values()))
+        page.goto(f"{site.url}/?{number}{address}")  # anew, not within the page
         expect(page.locator("main")).to_contain_text(told)
         if barriers := seen.barriers():
-            found[address] = barriers
-        name = re.sub(r"\W+", "-", address.replace(seen.site.finished, "ended"))
-        name = name.replace(seen.site.running, "running").replace(f"-{scheme}", "").strip("-")
+            found[view] = barriers
+        name = re.sub(r"\W+", "-", view.replace("{run}", run)).strip("-")
         seen.shot(f"view-{name}-{scheme}")
     assert found == {}
