@@ -43,7 +43,7 @@ def verify(
     except BrokenPipeError:
         raise
     except OSError as error:
-        typer.echo(f"strop verify: the verdicts cannot be written: {error}", err=True)
+        typer.echo(f"strop verify: {error}", err=True)
         _discard_output()
         sys.exit(1)
     if not tally.clean:
