@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,17 @@ from trainer.group import GroupFailed
 
 REQUEST_POLL_SECONDS = 1.0
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A claimed job, where it is told of, and the checkpoint that it begins at, if it is one."""
+
+    job: JobSpec
+    store: Store
+    journal: StoreJournal
+    tracking: Tracking
+    source: str | None
 
 
 class Controller:
@@ -73,8 +85,9 @@ class Controller:
             job = placed(job)
         journal = self._journal = StoreJournal(store, self._job_id, job, self._token)
         tracking = Tracking(self._tracked(job), store, journal.note)
+        run = _Run(job, store, journal, tracking, record.source)
         try:
-            outcome, more = await self._outcome(job, journal, store, record.source, tracking)
+            outcome, more = await self._outcome(run)
         except BaseException:
             await tracking.end("running")
             raise
@@ -85,17 +98,10 @@ class Controller:
             await store.transition(self._job_id, outcome, token=self._token, **more)
         return outcome
 
-    async def _outcome(
-        self,
-        job: JobSpec,
-        journal: StoreJournal,
-        store: Store,
-        source: str | None,
-        tracking: Tracking,
-    ) -> tuple[Outcome | Literal["running"], dict[str, Any]]:
+    async def _outcome(self, run: _Run) -> tuple[Outcome | Literal["running"], dict[str, Any]]:
         """Train until something ends it; what ended it, and what the store is told of that."""
-        work = asyncio.create_task(self._train(job, journal, store, source, tracking))
-        cancel = asyncio.create_task(self._cancelled(store))
+        work = asyncio.create_task(self._train(run))
+        cancel = asyncio.create_task(self._cancelled(run.store))
         interrupt = asyncio.create_task(self._interrupted.wait())
         try:
             await asyncio.wait({work, cancel, interrupt}, return_when=asyncio.FIRST_COMPLETED)
@@ -139,17 +145,11 @@ class Controller:
             raise Fenced(f"job {job.id} is held by claim {job.token}, no longer by {self._token}")
         return job.request
 
-    async def _train(
-        self,
-        job: JobSpec,
-        journal: StoreJournal,
-        store: Store,
-        source: str | None,
-        tracking: Tracking,
-    ) -> tuple[Ended, dict[str, Any]]:
+    async def _train(self, run: _Run) -> tuple[Ended, dict[str, Any]]:
+        job, store, journal = run.job, run.store, run.journal
         if lacking := problems(job.tracking):
             raise JobRefused("; ".join(lacking))
-        tracking.start(job.tracking)
+        run.tracking.start(job.tracking)
         await journal.recall()
         await journal.phase("start", 0)
         ready = await asyncio.to_thread(prepare, job)
@@ -172,7 +172,7 @@ class Controller:
             tell=journal.warn,
             owner=ray.get_runtime_context().current_actor,
         )
-        begin = None if source is None else await asyncio.to_thread(_source, Path(source))
+        begin = None if run.source is None else await asyncio.to_thread(_source, Path(run.source))
         try:
             folder = self._folder / "checkpoints"
             ended = await run_course(job, ready, tiers, folder, journal, pause, begin)

@@ -27,7 +27,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.config import JobSpec, ModelTierSpec
+from services.config import JobSpec
+from services.job_sections import ModelTierSpec
 from trainer.algorithm_spec import Ema
 from trainer.model_shape import ModelShape
 

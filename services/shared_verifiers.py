@@ -24,9 +24,9 @@ from ray.exceptions import RayActorError
 
 from services.health import Silence
 from services.verification import Summary
+from services.verifier_pools import PoolShape
 from services.verifier_tier import (
     NotJoined,
-    PoolShape,
     TierEnding,
     VerifierTierFailed,
     start_tier,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from services.config import TasksSpec
+from services.job_sections import TasksSpec
 from trainer.dataset import TaskProblem
 from trainer.records import Task
 from verifiers import model_endpoint

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.config import JobSpec, ModelTierSpec
+from services.config import JobSpec
+from services.job_sections import ModelTierSpec
 
 
 def intel_openmp() -> Path | None:

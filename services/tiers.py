@@ -19,10 +19,11 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from services.config import JobSpec, ModelTierSpec
+from services.config import JobSpec
 from services.health import Limits
 from services.histograms import flat
 from services.idle import IdleClock
+from services.job_sections import ModelTierSpec
 from services.learner_tier import LearnerTier, TrainerLost
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, side_by_side
@@ -33,7 +34,7 @@ from services.shared_verifiers import SharedVerifiers, Tell
 from services.task_needs import folders
 from services.teacher import Teacher, TeacherOptions
 from services.threads import compute_env, threads_of
-from services.verifier_tier import PoolShape
+from services.verifier_pools import PoolShape
 from services.weights import Publication
 from trainer.checkpoint import Checkpoint
 from trainer.group import LearnerGroup, Placement

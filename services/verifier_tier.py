@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -24,7 +23,7 @@ from services.health import Silence
 from services.leases import Leases
 from services.stack_dump import stacks
 from services.verdict_counts import VerdictCounts
-from services.verification import Observed, VerifierPool
+from services.verifier_pools import Pool, PoolShape
 
 NAMESPACE = "strop"
 LIFE_S = 60.0
@@ -57,59 +56,10 @@ class VerifierTierFailed(RuntimeError):
     """No pool can be started."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolShape:
-    """What one pool actor takes: Ray resources, node labels, environment, worker processes,
-    and the folders whose databases specs may name; and how long it is waited for.
-
-    `start_s`: seconds it may take to start. An actor of the tier, a pool or the one that keeps
-    them, that does not answer within `answer_s` seconds `silences` times in a row is dead.
-    """
-
-    cpus: float
-    labels: Mapping[str, str]
-    env: Mapping[str, str]
-    workers: int
-    databases: Sequence[str] = ()
-    start_s: float = 300.0
-    answer_s: float = 5.0
-    silences: int = 12
-
-    def start(self) -> Any:
-        """A new pool actor, on the node that has most room."""
-        options: dict[str, Any] = {
-            "num_cpus": self.cpus,
-            "max_restarts": 0,
-            "runtime_env": {"env_vars": dict(self.env)},
-            "scheduling_strategy": "SPREAD",
-        }
-        if self.labels:
-            options["label_selector"] = dict(self.labels)
-        return (
-            ray.remote(VerifierPool)
-            .options(**options)
-            .remote(self.workers, databases=tuple(self.databases))
-        )
-
-
 @dataclass(slots=True)
 class _Job:
     bounds: Bounds
     seen: float
-
-
-@dataclass(eq=False, slots=True)
-class _Pool:
-    name: str
-    actor: Any
-    silence: Silence
-    workers: int = 0
-    seen: Observed | None = None
-    leaving: bool = False
-
-    @property
-    def serves(self) -> bool:
-        return self.workers > 0 and not self.leaving
 
 
 class VerifierTier:
@@ -121,7 +71,7 @@ class VerifierTier:
         self._scaler = Autoscaler()
         self._counts = VerdictCounts()
         self._jobs: dict[str, _Job] = {}
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, Pool] = {}
         self._started = 0
         self._failed_starts = 0
         self._failure: str | None = None
@@ -270,7 +220,7 @@ class VerifierTier:
     async def _observe(self) -> None:
         """Hear from the pools; one that is silent for too long is given up."""
 
-        async def ask(pool: _Pool) -> None:
+        async def ask(pool: Pool) -> None:
             try:
                 async with asyncio.timeout(self._shape.answer_s):
                     seen = pool.seen = await pool.actor.observe.remote()
@@ -285,7 +235,7 @@ class VerifierTier:
 
         await asyncio.gather(*(ask(pool) for pool in self._pools.values() if pool.serves))
 
-    async def _give_up(self, pool: _Pool) -> None:
+    async def _give_up(self, pool: Pool) -> None:
         """Kill a pool that does not answer; who waits for it asks another."""
         self._leases.shut(pool.name)
         seen = pool.seen
@@ -308,7 +258,7 @@ class VerifierTier:
         for _ in range(target - len(staying)):
             self._started += 1
             silence = Silence(self._shape.silences)
-            pool = _Pool(f"pool-{self._started}", self._shape.start(), silence)
+            pool = Pool(f"pool-{self._started}", self._shape.start(), silence)
             self._pools[pool.name] = pool
             self._spawn(self._live(pool))
         order = {name: at for at, name in enumerate(self._leases.pools)}
@@ -318,7 +268,7 @@ class VerifierTier:
             self._leases.shut(pool.name)
             self._spawn(self._retire(pool))
 
-    async def _live(self, pool: _Pool) -> None:
+    async def _live(self, pool: Pool) -> None:
         """The life of one pool: it starts, serves, and is gone."""
         try:
             async with asyncio.timeout(self._shape.start_s):
@@ -358,7 +308,7 @@ class VerifierTier:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _retire(self, pool: _Pool) -> None:
+    async def _retire(self, pool: Pool) -> None:
         """End a pool that got its last work some time ago; what it still has, others judge."""
         try:
             async with asyncio.timeout(STOP_S):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.config import ConfigError, JobSpec, describe, load_job
+from services.config import JobSpec
+from services.job_files import ConfigError, describe, load_job
 from trainer.algorithm_spec import Mix, Opd, Rlsd, Synced
 
 MINIMAL: dict[str, Any] = {"model": {"path": "m"}, "tasks": {"train": "train.jsonl"}}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.config import JobSpec, load_job
+from services.config import JobSpec
+from services.job_files import load_job
 from services.preparation import JobRefused, prepare
 from tests.tiny_model import make_tiny_model
 from trainer.dataset import TaskFileError

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from services.config import load_job
+from services.job_files import load_job
 from trainer.context_checks import missing_privileged
 from trainer.dataset import load_tasks
 from trainer.records import Task

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.config import TasksSpec
+from services.job_sections import TasksSpec
 from services.task_needs import folders, unreachable
 from trainer.records import Privileged, Task
 

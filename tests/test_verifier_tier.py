@@ -17,7 +17,8 @@ import ray
 from ray.exceptions import RayActorError
 
 from services.shared_verifiers import SharedVerifiers
-from services.verifier_tier import NAMESPACE, PoolShape, VerifierTierFailed, start_tier
+from services.verifier_pools import PoolShape
+from services.verifier_tier import NAMESPACE, VerifierTierFailed, start_tier
 from tests.ray_cluster import local_ray
 from trainer.records import Rollout
 from verifiers.spec import SpecError

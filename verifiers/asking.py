@@ -18,14 +18,18 @@ _RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
 class AskError(Exception):
-    """The server gave no usable answer."""
+    """The server gave no usable answer; `body` is what it said instead, if it said anything."""
+
+    def __init__(self, message: str, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.body = body
 
 
 class _PassingError(AskError):
     """What another attempt may mend, after `pause_s`."""
 
-    def __init__(self, message: str, pause_s: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, body: bytes = b"", pause_s: float = 0.0) -> None:
+        super().__init__(message, body)
         self.pause_s = pause_s
 
 
@@ -52,7 +56,7 @@ def ask(
         except _PassingError as error:
             wait = max(pause, error.pause_s)
             if attempt == retries or time.monotonic() + wait >= deadline:
-                raise AskError(f"{error} (attempt {attempt + 1})") from None
+                raise AskError(f"{error} (attempt {attempt + 1})", error.body) from None
         time.sleep(wait)
         pause *= 2
     raise AssertionError("the last attempt returns or raises")
@@ -75,10 +79,10 @@ def _attempt(
     except guarded_http.GuardedError as error:
         raise _PassingError(str(error)) from None
     if answer.status in _RETRIED:
-        raise _PassingError(f"status {answer.status}", answer.retry_after_s)
+        raise _PassingError(f"status {answer.status}", answer.body, answer.retry_after_s)
     if answer.status != 200:
         moved = " (redirects are not followed)" if 300 <= answer.status < 400 else ""
-        raise AskError(f"status {answer.status}{moved}")
+        raise AskError(f"status {answer.status}{moved}", answer.body)
     if len(answer.body) > max_answer:
         raise AskError(f"an answer of more than {max_answer} bytes")
     return answer.body

@@ -57,3 +57,9 @@ def missing() -> str | None:
     except NoEndpointError as error:
         return str(error)
     return None
+
+
+def without_key(text: str) -> str:
+    """A text of the endpoint's, in which its key does not stand."""
+    key = os.environ.get(KEY, "")
+    return text.replace(key, "...") if key else text

@@ -48,9 +48,10 @@ def judge(spec: ModelSpec, completion: str) -> Verdict:
     try:
         answer = _chat(spec, body)
     except (AskError, model_endpoint.NoEndpointError) as error:
-        return Verdict(
-            None, "infra_error", evidence | {"fault": "server", "reason": clip(str(error))}
-        )
+        reason = str(error)
+        if isinstance(error, AskError) and (told := _told(error.body)):
+            reason = f"{reason}: {told}"
+        return Verdict(None, "infra_error", evidence | {"fault": "server", "reason": clip(reason)})
     evidence |= {"tokens": _tokens(answer)}
     try:
         said = _said(answer)
@@ -124,6 +125,17 @@ def _chat(spec: ModelSpec, body: bytes) -> dict[str, Any]:
     except (UnicodeDecodeError, StrictJsonError) as error:
         raise AskError(f"an answer that is no JSON: {error}") from None
     return _object(data)
+
+
+def _told(body: bytes) -> str:
+    """Why the endpoint refused, in its own words; a key that it repeats is left out."""
+    try:
+        error = _object(_object(strict_json.loads(body.decode())).get("error"))
+    except (UnicodeDecodeError, StrictJsonError):
+        return ""
+    message = error.get("message")
+    told = message if isinstance(message, str) else ""
+    return model_endpoint.without_key(told)
 
 
 def _said(answer: dict[str, Any]) -> dict[str, Any]:

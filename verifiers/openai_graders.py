@@ -112,8 +112,10 @@ def _theirs(name: str, data: dict[str, Any], item: Mapping[str, Any] | None) -> 
         raise SpecError(f"{name} grader: {unknown[0]}: is no field of this type")
     if data.get("evaluation_metric") == "cosine":
         raise SpecError(
-            f"{name} grader: evaluation_metric: cosine compares embeddings, and no model of them "
-            "is configured here"
+            f"{name} grader: evaluation_metric: cosine compares embeddings, and there is no model "
+            "of them here (OpenAI has it for evals alone, too): take fuzzy_match, bleu, gleu, "
+            "meteor, rouge_1 to rouge_5 or rouge_l, a score_model grader, or a `remote` grader "
+            "that compares yours"
         )
     if name == "multi":
         parts = _named(data.get("graders"))

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from services.api.job_requests import CreateJob
 from services.api.methods import OF_REQUEST, Wish, decided, wish_of
 from services.api.places import Misplaced, Places
-from services.config import JobSpec, describe
+from services.config import JobSpec
 from services.errors import Problem
+from services.job_files import describe
 from services.task_needs import folders, unreachable
 from trainer.algorithm_spec import Opd
 from trainer.context_checks import unseeable
@@ -144,7 +145,7 @@ def _validated(wish: Wish, data: dict[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(data)
     except ValidationError as error:
-        told = [Problem(wish.field(p["field"]), p["message"]) for p in describe(error)]
+        told = [Problem(wish.field(p["field"]), wish.words(p["message"])) for p in describe(error)]
         raise wish.refusal(told) from error
 
 

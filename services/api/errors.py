@@ -196,7 +196,8 @@ def install(app: FastAPI) -> None:
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         problems = [
             Problem(
-                ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]), item["msg"]
+                ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
+                item["msg"].removeprefix("Value error, "),
             )
             for item in error.errors()
         ]

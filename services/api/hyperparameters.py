@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.config import SamplingSpec
+from services.job_sections import SamplingSpec
 from trainer.spec import OptimizerSpec
 
 _Auto = Literal["auto"]

@@ -142,6 +142,13 @@ class Wish:
                 return f"{prefix}.{rest}"
         return f"{prefix}.{path}"
 
+    def words(self, message: str) -> str:
+        """A message about the spec, in the request's names of its fields."""
+        for path in OF_REQUEST:
+            if "." in path:
+                message = message.replace(path, self.field(path))
+        return message
+
     def refusal(self, more: Sequence[Problem] = ()) -> InvalidRequest:
         """Every problem, in which files are called as the request calls them."""
         told = [*self.problems, *more]

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 
 from services.api.errors import ProblemBody
 from services.api.openapi_examples import OPERATIONS, schema_examples
+from services.api.openapi_links import add_links
 
 DESCRIPTION = """Self-hosted post-training of reasoning models with RLSD.
 
@@ -98,6 +99,7 @@ def _complete(found: dict[str, Any]) -> dict[str, Any]:
     components["responses"] = {str(status): _problem(status) for status in _MEANINGS}
     for _, method, operation in _operations(found):
         _complete_operation(method, operation)
+    add_links(found["paths"])
     return found
 
 

@@ -6,8 +6,8 @@ import sys
 
 from rich.console import Console
 
-from services.config import ConfigError
 from services.errors import StropError
+from services.job_files import ConfigError
 
 _ENGINE = ("ray", "torch", "transformers", "vllm")
 """What the extras `cpu` and `gpu` bring, by the module that is missed first."""

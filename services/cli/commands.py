@@ -16,7 +16,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from services.config import JobSpec, load_job
+from services.config import JobSpec
+from services.job_files import load_job
 from services.settings import Settings, load_settings
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from services.cli.client import Client
 from services.cli.commands import AsJson, JobFile, JobId, app, print_json
 from services.cli.follow import follow, step_line
 from services.cli.preview import show_dry_run
-from services.config import JobSpec, load_job
+from services.config import JobSpec
+from services.job_files import load_job
 from services.settings import load_settings
 
 jobs = typer.Typer(help="List jobs, newest first, or do something with one.")

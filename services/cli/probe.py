@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.commands import AsJson, JobFile, app
-from services.config import JobSpec, load_job
+from services.config import JobSpec
 from services.errors import CannotStart, StropError
+from services.job_files import load_job
 from services.settings import Settings, load_settings
 
 _READY_SECONDS = 180.0

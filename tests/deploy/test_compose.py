@@ -96,6 +96,11 @@ def test_every_setting_of_the_service_exists_and_is_accepted(
     check_transport(settings, settings.host)
 
 
+def test_whoever_judges_is_told_what_graders_ask_and_sign_with() -> None:
+    told = {name for name, service in SERVICES.items() if "graders.env" in str(service)}
+    assert told == {"api", "ray-worker", "ray-worker-gpu"}
+
+
 def test_what_is_published_is_published_on_loopback() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert ports

@@ -29,7 +29,10 @@ from tests.deploy.manifests import (
 
 KUBERNETES = "1.34"
 OVERLAYS = ("cpu-dev", "gpu-single", "gpu-multi", "airgapped")
-COMPONENTS = ("external-redis", "gvisor", "kueue", "monitoring", "offline", "remote-graders")
+COMPONENTS = (
+    *("external-redis", "gvisor", "kueue", "model-graders", "monitoring", "offline"),
+    "remote-graders",
+)
 FOREIGN = ("ray.io/v1", "monitoring.coreos.com/v1")
 """API groups whose schemas Kubernetes does not have."""
 
@@ -329,6 +332,14 @@ def test_components_do_what_they_say(extended: tuple[str, tuple[Manifest, ...]])
         for pod in (*ray, verifier):
             assert matches(monitor["spec"]["selector"], pod["metadata"]["labels"])
             assert "metrics" in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+    elif name == "model-graders":
+        api = dict(pods(objects))["Deployment strop-api"]
+        policy = named(objects, "NetworkPolicy", "models-answer-graders")["spec"]
+        (peer,) = policy["ingress"][0]["from"]
+        for pod in (verifier, api):
+            assert "graders-ask-models" in reached(objects, pod["metadata"]["labels"])
+            assert matches(peer["podSelector"], pod["metadata"]["labels"])
+        assert matches(policy["podSelector"], api["metadata"]["labels"])
     elif name == "offline":
         assert "public-https" not in {
             item["metadata"]["name"] for item in of_kind(objects, "NetworkPolicy")

@@ -187,7 +187,7 @@ def _reinforcement(grader: Any, hyperparameters: Any = None) -> Any:
         (
             {"method": _reinforcement(CITY, {"eval_interval": 5})},
             "method.reinforcement",
-            "holdout names no held-out tasks",
+            "but validation_file names no held-out tasks",
         ),
         ({"method": {"type": "grpo", "rlsd": {}}}, "method.rlsd", "method.type is grpo"),
         ({"method": {"type": "grpo", "grpo": {"mix": {}}}}, "method.grpo.mix", "Extra"),

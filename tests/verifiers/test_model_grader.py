@@ -142,6 +142,16 @@ def test_a_busy_server_is_asked_again_when_it_wants_to_be(server: Server):
     assert verdict.evidence["reason"] == "status 429 (attempt 1)"
 
 
+@pytest.mark.parametrize("status", [422, 503])
+def test_what_the_endpoint_says_of_its_refusal_is_told_without_the_key(server: Server, status: int):
+    error = {"message": "model: no model 'judge-1' for the key", "type": "invalid_request_error"}
+    server.replies = [lambda handler: handler.say({"error": error}, status)]
+    verdict = graded({**SCORE, "retries": 0})
+    assert (verdict.score, verdict.evidence["fault"]) == (None, "server")
+    assert verdict.evidence["reason"].startswith(f"status {status}")
+    assert verdict.evidence["reason"].endswith(": model: no model 'judge-1' for ...")
+
+
 def test_a_redirect_is_not_followed_and_the_deadline_holds(server: Server):
     server.replies = [lambda handler: handler.say({}, 302, Location="http://127.0.0.1:1/")]
     assert "redirects are not followed" in graded(SCORE).evidence["reason"]
