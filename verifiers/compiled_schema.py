@@ -91,13 +91,14 @@ def _seen(node: dict[str, Any], schema: Any) -> Iterator[tuple[dict[str, Any], s
 
 def _at(schema: Any, pointer: str) -> Any:
     """What a JSON pointer points to; None where it points nowhere, or is the name of an anchor."""
+    place: Any = schema
     for step in unquote(pointer).split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
         try:
-            schema = schema[int(step)] if isinstance(schema, list) else schema[step]
+            place = cast("list[Any]", place)[int(step)] if isinstance(place, list) else place[step]
         except (KeyError, IndexError, TypeError, ValueError):
             return None
-    return schema if pointer == "" or pointer.startswith("/") else None
+    return place if pointer == "" or pointer.startswith("/") else None
 
 
 def violation(validator: jsonschema_rs.Validator, value: Any) -> Violation | None:
