@@ -21,11 +21,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-def tasks(count: int) -> bytes:
+def tasks(count: int, name: str = "sum") -> bytes:
     """A file of tasks as a user would send it; its texts are nobody's friends."""
     rows: list[dict[str, Any]] = [
         {
-            "id": f"sum-{at}",
+            "id": f"{name}-{at}",
             "messages": [{"role": "user", "content": f"{at} + 1 = ? {STRUCK}"}],
             "verifier": {"kind": "math", "answer": str(at + 1)},
             "privileged": {"answer": str(at + 1), "trace": f"One more than {at}."},
@@ -69,7 +69,7 @@ def test_sent_files_are_tried_without_starting_anything(seen: Seen, model: Path)
     send_file(page, "Training tasks", "train.jsonl", tasks(3))
     train = page.get_by_label("Training tasks", exact=True)
     expect(train).to_have_value(re.compile("^file-"))
-    send_file(page, "Held-out tasks", "holdout.jsonl", tasks(2))
+    send_file(page, "Held-out tasks", "holdout.jsonl", tasks(2, "held"))
     expect(page.get_by_label("Held-out tasks", exact=True)).to_have_value(re.compile("^file-"))
     page.get_by_label("name", exact=True).fill("from-the-form")
     page.get_by_label("name", exact=True).press("Tab")
@@ -105,7 +105,6 @@ def test_a_report_goes_when_the_job_changes_and_the_job_is_queued(seen: Seen, mo
     expect(page).to_have_url(re.compile("#/jobs/ftjob-"))
     expect(page.locator(".status-queued")).to_be_visible()
     expect(page.locator(".reading", has_text="Steps")).to_contain_text("0 of 7")
-    expect(page.get_by_text("Not started yet")).to_be_visible()
 
 
 def test_what_is_wrong_in_a_sent_file_stands_at_its_field(seen: Seen, model: Path) -> None:
