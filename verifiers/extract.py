@@ -33,6 +33,8 @@ from verifiers import strict_json
 
 MAX_ANSWERS = 64
 MAX_MARKS = 256
+_BLANKS = " \t\r\n"
+"""All that JSON calls white space; a no-break space is part of the answer."""
 
 
 class ExtractionError(ValueError):
@@ -126,7 +128,7 @@ def extract(where: Extract, completion: str) -> Extraction:
             inside = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
             return Extraction("tag", _found(inside, f"no <{tag}>...</{tag}>"))
         case Text():
-            return Extraction("text", (text.strip(),))
+            return Extraction("text", (text.strip(_BLANKS),))
         case JsonPath(path=path):
             return Extraction("json_path", (_at_path(text, path),))
 
@@ -151,13 +153,15 @@ def _final(text: str) -> Extraction:
 
 
 def _found(candidates: list[str], otherwise: str) -> tuple[str, ...]:
-    distinct = dict.fromkeys(" ".join(candidate.split()) for candidate in candidates)
+    distinct: dict[str, str] = {}
+    for candidate in candidates:  # as it stands: lines and blanks mean something in code and JSON
+        distinct.setdefault(" ".join(candidate.split()), candidate.strip(_BLANKS))
     distinct.pop("", None)
     if not distinct:
         raise ExtractionError(otherwise or "an empty answer")
     if len(distinct) > MAX_ANSWERS:
         raise ExtractionError(f"{len(distinct)} different answers")
-    return tuple(distinct)
+    return tuple(distinct.values())
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?P<bare>[^\s{}$\\]+))")
@@ -258,7 +262,7 @@ def _last_block(text: str) -> str:
             block.append(line)
     if block is not None:
         last = "\n".join(block)
-    return (text if last is None else last).strip()
+    return (text if last is None else last).strip(_BLANKS)
 
 
 _STEP = re.compile(

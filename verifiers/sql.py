@@ -74,6 +74,10 @@ def _query(spec: SqlSpec, completion: str) -> str:
         raise ExtractionError("an empty query")
     if len(query) > MAX_QUERY or "\0" in query:
         raise ExtractionError(f"a query of {len(query)} characters, or with a NUL")
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise ExtractionError("a query with a lone surrogate") from None
     return query
 
 

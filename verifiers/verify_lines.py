@@ -11,6 +11,7 @@ error of the file's, which is no verdict. Knows no Ray and no service.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -25,6 +26,8 @@ from verifiers.spec import SpecError
 from verifiers.strict_json import StrictJsonError
 from verifiers.verdict import Verdict
 
+_NO_UTF8 = re.compile("[\\udc80-\\udcff]")
+"""What `surrogateescape` makes of bytes that are no UTF-8."""
 FIELDS = frozenset(("id", "verifier", "completion"))
 
 
@@ -118,6 +121,10 @@ def verify_with(
 def _start(number: int, line: str, pool: WorkerPool) -> tuple[Any, Future[Verdict] | str]:
     name: Any = None
     try:
+        if number == 1:
+            line = line.removeprefix("\ufeff")  # what some editors put before UTF-8
+        if not line.isascii() and _NO_UTF8.search(line):
+            raise LineError("is not UTF-8")
         case = strict_json.loads(line, surrogates=True)
         if not isinstance(case, dict):
             raise LineError("is no JSON object")

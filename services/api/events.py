@@ -59,7 +59,9 @@ async def server_sent(
                 _log.warning("a stream of events ended early: %s", error)
                 return
             waiting = None
-            yield format_sse_event(id=str(event.id), data_str=shown(event).model_dump_json())
+            # In ASCII: FastAPI cuts data at every line end that Unicode knows, JSON may hold those.
+            data = shown(event).model_dump_json(ensure_ascii=True)
+            yield format_sse_event(id=str(event.id), data_str=data)
     finally:
         if waiting is not None:
             waiting.cancel()

@@ -148,13 +148,27 @@ class Api extends EventTarget {
     }
   }
 
-  /** Post, and read the answer as Server-Sent Events: yields the data of each but "[DONE]". */
+  /**
+   * Post, and read the answer as Server-Sent Events: yields the data of each but "[DONE]". Throws
+   * what the service tells of a fault on the way, and that an answer broke off before its end.
+   */
   async *streamed(path, body, { signal } = {}) {
     const answer = await this.#fetch(path, json("POST", body, { signal }));
-    for await (const event of events(answer.body, signal)) {
-      if (event.data === "[DONE]") return;
-      yield JSON.parse(event.data);
+    let fault = null;
+    try {
+      for await (const event of events(answer.body, signal)) {
+        if (event.data === "[DONE]") return;
+        const data = JSON.parse(event.data);
+        if (data.error) throw new ApiError(503, data, answer.headers);
+        yield data;
+      }
+    } catch (error) {
+      if (error instanceof ApiError) throw error;
+      fault = error;
     }
+    if (signal?.aborted) return;
+    if (fault) connection.miss();
+    throw new ApiError(503, { detail: "the answer broke off before its end; what came of it is kept" }, answer.headers);
   }
 
   async #json(method, path, body, options) {
@@ -193,6 +207,13 @@ class Api extends EventTarget {
 }
 
 export const api = new Api();
+
+/** A name for a request that is done once, however often it is sent. `crypto.randomUUID` is not
+ * there where the page comes by plain HTTP. */
+export function onceKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 /** Resolve after so many milliseconds, or as soon as `signal` is aborted. */
 export function pause(ms, signal) {

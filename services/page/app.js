@@ -1,6 +1,6 @@
 // The shell: the bar on top, who is signed in, whether the service answers, and the view of the
 // address. A view is `View({api, route, go, me})` in a file of its own, loaded when it is first seen.
-import { html, render, useCallback, useEffect, useRef, useState } from "./dom.js";
+import { html, render, useCallback, useEffect, useErrorBoundary, useRef, useState } from "./dom.js";
 import { api, ApiError, connection } from "./api.js";
 import { address, go, parse } from "./router.js";
 import { Empty, ErrorPanel, Loading } from "./ui.js";
@@ -70,13 +70,15 @@ function Inside() {
 function Shown({ route, me }) {
   const [View, setView] = useState(null);
   const [error, setError] = useState(null);
+  const [broken] = useErrorBoundary((thrown) => console.error(thrown));
   useEffect(() => {
     route.load().then(
       (module) => setView(() => module.View),
       (failed) => setError(failed),
     );
   }, [route.name]);
-  if (error) return html`<${ErrorPanel} error=${error} retry=${() => location.reload()} />`;
+  const failed = error ?? broken;
+  if (failed) return html`<${ErrorPanel} error=${failed} retry=${() => location.reload()} />`;
   if (!View) return html`<${Loading} />`;
   return html`<${View} api=${api} route=${route} go=${go} me=${me} />`;
 }

@@ -1,6 +1,6 @@
 // A curve by step: uPlot on a canvas, with what a canvas lacks. The values under the cursor are
 // text, the keyboard moves the cursor as it would a slider, and a table has every number.
-import { html, useEffect, useId, useMemo, useRef, useState } from "./dom.js";
+import { html, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./dom.js";
 import uPlot from "./vendor/uplot-1.6.32/uPlot.mjs";
 import { number } from "./format.js";
 import { ema } from "./smoothing.js";
@@ -33,12 +33,13 @@ export function Chart({
   const [table, setTable] = useState(false);
   const hint = useId();
   const host = useRef(null);
-  const figure = useRef(null);
   const plot = useRef(null);
   const shown = series.filter((one) => !hidden.has(one.name));
   const drawn = useMemo(() => layers(shown, { smoothing, stacked }), [x, series, hidden, smoothing, stacked]);
   const pick = useRef(onPick);
   pick.current = onPick;
+  const newest = useRef(drawn);
+  newest.current = drawn;
   const theme = useTheme();
 
   // The plot is made anew when it looks different; new numbers alone are only handed to it.
@@ -46,22 +47,15 @@ export function Chart({
     shown.map((one) => [one.name, one.colour, one.dash, Boolean(one.low)]),
     smoothing > 0, stacked, range, table, height, theme,
   ]); // prettier-ignore
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (table || !host.current) return undefined;
-    const began = performance.now();
     const options = {
       width: host.current.clientWidth || 400,
       height,
-      ...looks(drawn, { format, range, sync, stacked, host: host.current }),
+      ...looks(newest, { format, range, sync, stacked, host: host.current }),
     };
     options.hooks = {
-      draw: [
-        (u) => intervals(u, drawn),
-        () => {
-          // uPlot draws a moment later, when the view may be gone already.
-          if (figure.current) figure.current.dataset.drawnMs = (performance.now() - began).toFixed(1);
-        },
-      ],
+      draw: [(u) => intervals(u, newest.current)],
       setCursor: [(u) => setIndex(u.cursor.idx ?? null)],
     };
     const made = (plot.current = new uPlot(options, [x, ...drawn.map((layer) => layer.values)], host.current));
@@ -109,7 +103,7 @@ export function Chart({
     if (!next.delete(name)) next.add(name);
     setHidden(next);
   };
-  return html`<figure class="chart" ref=${figure}>
+  return html`<figure class="chart">
     <figcaption>
       <h2>${title}</h2>
       <span class="chart-at soft small">${x.length > 0 && `step ${x[at] ?? "–"}`}</span>
@@ -118,7 +112,7 @@ export function Chart({
       </button>
     </figcaption>
     ${note && html`<p class="soft small">${note}</p>`}
-    <ul class="legend">
+    <ul class="chart-legend">
       ${series.map(
         (one) => html`<li>
           <button type="button" class="legend-item" aria-pressed=${!hidden.has(one.name)} onClick=${() => toggle(one.name)}>
@@ -191,7 +185,9 @@ function layers(series, { smoothing, stacked }) {
   });
 }
 
-function looks(drawn, { format, range, sync, stacked, host }) {
+/** `newest.current` are the layers of now: the plot outlives them. */
+function looks(newest, { format, range, sync, stacked, host }) {
+  const drawn = newest.current;
   const soft = colourOf("--soft", host);
   const rule = colourOf("--rule", host);
   const font = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
@@ -207,11 +203,11 @@ function looks(drawn, { format, range, sync, stacked, host }) {
     },
     scales: {
       x: { time: false },
-      y: { range: (u, low, high) => span(drawn, range, low, high) },
+      y: { range: (u, low, high) => span(newest.current, range, low, high) },
     },
     axes: [
       { ...axis, size: 24, gap: 2, space: 60, incrs: STEPS, values: (u, ticks) => ticks.map(String) },
-      { ...axis, size: 46, gap: 4, space: 32, values: (u, ticks) => ticks.map((tick) => format(tick)) },
+      { ...axis, size: wide, gap: 4, space: 32, values: (u, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [
       {},
@@ -232,6 +228,11 @@ function looks(drawn, { format, range, sync, stacked, host }) {
       ? drawn.slice(1).map((layer, at) => ({ series: [at + 2, at + 1], fill: pale(colourOf(layer.colour, host), 0.35) }))
       : undefined,
   };
+}
+
+/** Room for the widest label of the y axis. */
+function wide(u, labels) {
+  return Math.max(40, 12 + 6.4 * Math.max(0, ...(labels ?? []).map((label) => label.length)));
 }
 
 // A step is a whole number.

@@ -1,20 +1,25 @@
 // A completion as a heat map: every token a span whose class is its shade.
 //
-// The whole text is in the document from the first frame, in blocks that end at line ends and
-// are laid out when they come near the window (content-visibility); a piece of up to PIECE
-// tokens is cut into spans when it is about to be seen. So 8,192 tokens cost what a window of
-// them costs, while find, selection and copy see all of it. One token at a time can be
-// focused (roving tabindex); pointing, focus and keys are heard on the box.
+// The whole text is in the document from the first frame, in blocks that are laid out when they
+// come near the window (content-visibility) and cut into spans when they are about to be seen.
+// A block ends at a line end; a line that goes on for long is cut where it wraps anyway, at a
+// blank if there is one, and a sign says so. So 8,192 tokens cost what a window of them costs,
+// with and without line ends, while find, selection and copy see all of it. One token at a time
+// can be focused (roving tabindex); pointing, focus and keys are heard on the box.
 
 import { append, isOdd } from "./said.js";
 import { shadeClass } from "./streams.js";
 
-const PIECE = 128;
-/** Pieces that are laid out at once, without waiting for the window to come near. */
-const SHORT = 8;
+/** Tokens of a block: it ends at the first line end after the fewest, at a blank after the
+ * usual, and at the most in any case; and before it has too many characters. */
+const [FEWEST, USUAL, MOST] = [64, 160, 224];
+const MOST_CHARACTERS = 4_000;
+/** Blocks that are laid out at once, without waiting for the window to come near. */
+const SHORT = 6;
 const LEAP = 50;
 const LINE_PX = 27;
 const CHARACTER_PX = 8.4;
+const PADDING_PX = 36;
 
 /**
  * `[{text, special, part, start}]` of a rollout: `special` tokens are not in its text, `part`
@@ -35,21 +40,20 @@ export function tokensOf(rollout) {
 
 export class Heat {
   /**
-   * `marks`: `{start, end, kind}` in offsets of the text, outlined. `onPoint(index | null)`
-   * hears where the pointer is, `onFocus(index)` which token was chosen by key or click.
+   * `marks`: `{start, end, kind}` in offsets of the text, outlined. `scale` and `values` give
+   * the tokens their first shades. `onPoint(index | null)` hears where the pointer is,
+   * `onFocus(index)` which token was chosen by key or click.
    */
-  constructor(box, tokens, { marks = [], onPoint, onFocus }) {
-    Object.assign(this, { box, tokens, onPoint, onFocus });
+  constructor(box, tokens, { marks = [], scale = null, values = [], onPoint, onFocus }) {
+    Object.assign(this, { box, tokens, scale, onPoint, onFocus });
     this.current = 0;
-    this.shades = null;
-    this.scale = null;
+    this.shades = scale && values.map(scale.bin);
     this.marked = markedTokens(tokens, marks);
-    this.pieces = cut(tokens);
+    this.blocks = cut(tokens);
     this.stop = new AbortController();
-    this.seen = new IntersectionObserver(
-      (entries) => entries.forEach((entry) => entry.isIntersecting && this.#open(entry.target.piece)),
-      { rootMargin: "600px 0px" },
-    );
+    this.watch = new IntersectionObserver((entries) => entries.forEach((entry) => this.#moved(entry)), {
+      rootMargin: "600px 0px",
+    });
     this.#lay();
     const listen = (name, heard) => box.addEventListener(name, heard, { signal: this.stop.signal });
     // A move, not what comes to lie below a pointer that rests while the text scrolls.
@@ -59,26 +63,30 @@ export class Heat {
     listen("keydown", (event) => this.#pressed(event));
     listen("focusin", (event) => this.#focused(tokenAt(event.target)));
     listen("copy", (event) => this.#copied(event));
+    window.addEventListener("beforeprint", () => this.blocks.forEach((block) => this.#open(block)), { signal: this.stop.signal });
   }
 
   destroy() {
     this.stop.abort();
-    this.seen.disconnect();
+    this.watch.disconnect();
     this.box.textContent = "";
   }
 
-  /** Give every token its shade on this scale. */
+  /** Give every token its shade on this scale; those far from the window when they come near. */
   paint(scale, values) {
     this.scale = scale;
     this.shades = values.map(scale.bin);
-    for (const piece of this.pieces) if (piece.spans) this.#colour(piece);
+    for (const block of this.blocks) {
+      block.painted = false;
+      if (block.near) this.#open(block);
+    }
   }
 
   /** Move focus to a token and bring it into view. */
   focus(index) {
     const span = this.#rove(Math.max(0, Math.min(this.tokens.length - 1, index)));
     span.focus({ preventScroll: true });
-    span.scrollIntoView({ block: "nearest" });
+    this.#reveal(span, "nearest");
   }
 
   /** Choose a token that an address names, and bring it to the middle; focus stays where it is. */
@@ -86,57 +94,68 @@ export class Heat {
     if (index >= this.tokens.length) return;
     const span = this.#rove(index);
     this.box.dataset.chosen = index;
-    span.scrollIntoView({ block: "center" });
+    this.#reveal(span, "center");
     this.onFocus?.(index);
   }
 
+  /** Scroll to a token, and once more when what came into view had another height than thought. */
+  #reveal(span, block) {
+    span.scrollIntoView({ block });
+    const { top } = span.getBoundingClientRect();
+    requestAnimationFrame(() => {
+      if (span.tabIndex === 0 && Math.abs(span.getBoundingClientRect().top - top) > 1) span.scrollIntoView({ block });
+    });
+  }
+
   #lay() {
-    const columns = Math.max(20, Math.floor(this.box.clientWidth / CHARACTER_PX));
+    const columns = Math.max(20, Math.floor((this.box.clientWidth - PADDING_PX) / CHARACTER_PX));
+    const room = window.innerHeight - this.box.getBoundingClientRect().top;
     const all = document.createDocumentFragment();
-    let block = null;
-    let [above, lines] = [0, 0];
-    for (const piece of this.pieces) {
-      block ??= all.appendChild(Object.assign(document.createElement("div"), { className: "heat-block" }));
-      piece.element = block.appendChild(document.createElement("span"));
-      piece.element.piece = piece;
+    let above = 0;
+    for (const block of this.blocks) {
+      const element = (block.element = all.appendChild(document.createElement("div")));
+      element.className = block.goesOn ? "heat-block goes-on" : "heat-block";
+      element.block = block;
       // What the window shows is drawn in the first frame, not one frame later.
-      if (piece.needsSpans || (above + lines) * LINE_PX < window.innerHeight) this.#open(piece);
-      else {
-        piece.element.textContent = piece.text;
-        this.seen.observe(piece.element);
-      }
-      lines += piece.text.split("\n").length - 1 + piece.text.length / columns;
-      if (!piece.endsLine && piece.end < this.tokens.length) continue;
+      block.near = above < room;
+      if (block.near || block.needsSpans) this.#open(block);
+      else element.textContent = block.text;
+      const height = LINE_PX * linesOf(block.text, columns);
       // How tall a block will be that the browser has not laid out yet.
-      block.style.containIntrinsicBlockSize = `auto ${Math.ceil(lines) * LINE_PX}px`;
-      above += lines;
-      [block, lines] = [null, 0];
+      element.style.containIntrinsicBlockSize = `auto ${height}px`;
+      above += height;
+      this.watch.observe(element);
     }
-    this.box.classList.toggle("long", this.pieces.length > SHORT);
+    this.box.classList.toggle("long", this.blocks.length > SHORT);
     this.box.replaceChildren(all);
     this.#rove(0);
   }
 
-  #open(piece) {
-    if (piece.spans) return;
-    this.seen.unobserve(piece.element);
-    piece.spans = [];
-    const all = document.createDocumentFragment();
-    for (let index = piece.first; index < piece.end; index++) {
-      const token = this.tokens[index];
-      const span = document.createElement("span");
-      span.token = index;
-      fill(span, token);
-      piece.spans.push(span);
-      all.append(span);
-    }
-    piece.element.replaceChildren(all);
-    this.#colour(piece);
+  #moved({ target, isIntersecting }) {
+    target.block.near = isIntersecting;
+    if (isIntersecting) this.#open(target.block);
   }
 
-  #colour(piece) {
-    piece.spans.forEach((span, offset) => {
-      const index = piece.first + offset;
+  /** Make a block's spans, if it has none, and give them the shades of now. */
+  #open(block) {
+    if (block.spans === null) {
+      block.spans = [];
+      const all = document.createDocumentFragment();
+      for (let index = block.first; index < block.end; index++) {
+        const span = all.appendChild(document.createElement("span"));
+        span.token = index;
+        fill(span, this.tokens[index].text);
+        block.spans.push(span);
+      }
+      block.element.replaceChildren(all);
+    }
+    if (!block.painted) this.#colour(block);
+  }
+
+  #colour(block) {
+    block.painted = true;
+    block.spans.forEach((span, offset) => {
+      const index = block.first + offset;
       const token = this.tokens[index];
       let name = "token";
       if (this.shades) {
@@ -152,16 +171,16 @@ export class Heat {
   }
 
   #span(index) {
-    const piece = this.pieces[this.#pieceOf(index)];
-    this.#open(piece);
-    return piece.spans[index - piece.first];
+    const block = this.blocks[this.#blockOf(index)];
+    this.#open(block);
+    return block.spans[index - block.first];
   }
 
-  #pieceOf(index) {
-    let [low, high] = [0, this.pieces.length - 1];
+  #blockOf(index) {
+    let [low, high] = [0, this.blocks.length - 1];
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (this.pieces[middle].first <= index) low = middle;
+      if (this.blocks[middle].first <= index) low = middle;
       else high = middle - 1;
     }
     return low;
@@ -248,32 +267,49 @@ export class Heat {
   }
 }
 
-/** Pieces of the tokens: `{first, end, text, endsLine, needsSpans}`. */
+/** The tokens in blocks: `{first, end, text, goesOn, needsSpans}`; `goesOn` cuts a line. */
 function cut(tokens) {
-  const pieces = [];
-  let first = 0;
-  for (let index = 0; index < tokens.length; index++) {
-    const length = index + 1 - first;
-    const endsLine = length >= PIECE / 2 && tokens[index].text.endsWith("\n");
-    if (!endsLine && length < PIECE && index + 1 < tokens.length) continue;
+  const blocks = [];
+  let [first, text] = [0, ""];
+  tokens.forEach((token, index) => {
+    text += token.text;
+    const count = index + 1 - first;
+    const next = tokens[index + 1];
+    const endsLine = token.text.endsWith("\n");
+    const full = count >= MOST || (next && text.length + next.text.length > MOST_CHARACTERS);
+    // A character that is made of several tokens stays whole.
+    const atBlank = next && /^\s/.test(next.text) && !next.text.startsWith("\n");
+    if (next && !(endsLine && count >= FEWEST) && !(atBlank && count >= USUAL) && !(full && !token.part)) return;
     const members = tokens.slice(first, index + 1);
-    pieces.push({
+    blocks.push({
       first,
       end: index + 1,
-      text: members.map((token) => token.text).join(""),
-      endsLine,
-      needsSpans: members.some((token) => token.special || token.part || isOdd(token.text)),
+      text,
+      goesOn: next !== undefined && !endsLine,
+      needsSpans: members.some((one) => one.special || one.part || isOdd(one.text)),
+      element: null,
       spans: null,
+      near: false,
+      painted: false,
     });
-    first = index + 1;
-  }
-  return pieces;
+    [first, text] = [index + 1, ""];
+  });
+  return blocks;
+}
+
+/** How many lines a text takes that wraps at so many columns, about. */
+function linesOf(text, columns) {
+  const lines = (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n");
+  return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
 }
 
 /** A token's text with its line ends and tabs made visible; a copy has only the text. */
-function fill(span, token) {
-  const parts = token.text.split(/([\n\t])/);
-  for (const part of parts) {
+function fill(span, text) {
+  if (!/[\n\t]/.test(text)) {
+    append(span, text);
+    return;
+  }
+  for (const part of text.split(/([\n\t])/)) {
     if (part === "\n" || part === "\t") {
       const sign = document.createElement("i");
       sign.className = part === "\n" ? "line-end" : "tab";

@@ -3,6 +3,14 @@
 const NESTED = new Set(["rewards", "phase_seconds", "idle_share"]);
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 
+const WAY = ["rollout", "verify", "verifier", "score", "teacher", "learn", "trainer", "publish"];
+
+/** Where on the way of a batch a phase or tier stands; what is none stands behind them all. */
+function place(part) {
+  const at = WAY.indexOf(part);
+  return at < 0 ? WAY.length : at;
+}
+
 /** Whether no event follows this one. */
 export function isLast(event) {
   return event.data.kind === "status" && ENDED.has(event.data.status);
@@ -43,13 +51,14 @@ export class History {
     return values;
   }
 
-  /** The parts of a nested number: the verifiers of `rewards`, the phases of `phase_seconds`. */
+  /** The parts of a nested number: the verifiers of `rewards`, the phases of `phase_seconds`;
+   * phases and tiers in the order in which a batch meets them. */
   parts(name) {
     const prefix = `${name}/`;
     return [...this.#columns.keys()]
       .filter((key) => key.startsWith(prefix))
       .map((key) => key.slice(prefix.length))
-      .sort();
+      .sort((one, other) => place(one) - place(other) || (one < other ? -1 : 1));
   }
 
   #put(name, value) {

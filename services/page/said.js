@@ -75,11 +75,16 @@ function chip(run) {
   return element;
 }
 
+/** A text with its invisible and reordering characters named, `⟨RLO⟩`, where only text can be. */
+export function named(text) {
+  return MAYBE_ODD.test(text) ? text.replace(ODD, (run) => `⟨${[...run].map(nameOf).join(" ")}⟩`) : text;
+}
+
 /** One line that says what `text` is, for a label: quoted, line ends and tabs as `\n`, `\t`. */
 export function quoted(text, most = 60) {
   const cut = text.length > most ? `${text.slice(0, most)}…` : text;
   const plain = cut.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t");
-  return `“${plain.replace(ODD, (run) => `⟨${[...run].map(nameOf).join(" ")}⟩`)}”`;
+  return `“${named(plain)}”`;
 }
 
 /**

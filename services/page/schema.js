@@ -49,10 +49,11 @@ export function check(schema, value, root, path = "") {
     if (typeof value !== "object" || Array.isArray(value)) return wrong("must be an object");
     const below = (name) => (path ? `${path}.${name}` : name);
     const unknown = Object.keys(value).filter((name) => !(name in field.properties) && field.additionalProperties === false);
-    const missing = (field.required ?? []).filter((name) => value[name] === undefined);
+    const missing = (field.required ?? []).filter((name) => value[name] === undefined)
+      .flatMap((name) => needed(field.properties[name], root, below(name)));
     return [
       ...unknown.map((name) => ({ field: below(name), message: "there is no such field" })),
-      ...missing.map((name) => ({ field: below(name), message: "is required" })),
+      ...missing.map((name) => ({ field: name, message: "is required" })),
       ...Object.entries(field.properties).flatMap(([name, part]) => check(part, value[name], root, below(name))),
     ];
   }
@@ -72,6 +73,13 @@ export function check(schema, value, root, path = "") {
     default:
       return [];
   }
+}
+
+/** The fields that a required one stands for: those that it requires itself, else itself. */
+function needed(schema, root, path) {
+  const field = resolved(schema, root);
+  if (!field.properties || !field.required?.length) return [path];
+  return field.required.flatMap((name) => needed(field.properties[name], root, `${path}.${name}`));
 }
 
 function bounds(field, value) {

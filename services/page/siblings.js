@@ -55,7 +55,7 @@ export function Siblings({ api, job, at, group, select }) {
   return html`<section class="siblings" aria-label="Siblings of the group" aria-busy=${loading}>
     <header>
       <h2>Step ${first.step}, group ${first.group}</h2>
-      <p class="soft">task <${Said} inline text=${first.task_id} /> · ${siblings.length} rollouts ·
+      <p class="soft">task <${Said} inline text=${first.task_id} /> · ${siblings.length} ${siblings.length === 1 ? "rollout" : "rollouts"} ·
         ${" "}${scores.filter((score) => score === 1).length} right
         ${flat ? html` · <${Badge} kind="warn" title="Every rollout has the same reward, so none has an advantage: this group teaches nothing.">zero variance<//>` : null}</p>
     </header>

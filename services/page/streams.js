@@ -59,7 +59,7 @@ function mismatch({ engine_logprob: engine, student_logprob: student }) {
 export function scaleOf(stream, values) {
   const origin = stream.centre ?? stream.best;
   const given = values.filter((value) => value !== null);
-  const distances = given.map((value) => Math.abs(value - origin)).sort((one, other) => one - other);
+  const distances = Float64Array.from(given, (value) => Math.abs(value - origin)).sort();
   const at = (share) => distances[Math.min(distances.length - 1, Math.floor(distances.length * share))] ?? 0;
   const edge = at(0.98) || at(1) || 1;
   const isSigned = stream.centre !== undefined;
@@ -103,9 +103,11 @@ export function shadeClass(scale, shade) {
 
 /** Positions of the values furthest from neutral, furthest first. */
 export function strongest(scale, values, count) {
-  return [...values.keys()]
-    .filter((i) => values[i] !== null && values[i] !== undefined)
-    .sort((i, j) => Math.abs(values[j] - scale.origin) - Math.abs(values[i] - scale.origin) || i - j)
+  const far = Float64Array.from(values, (value) => (value == null ? -1 : Math.abs(value - scale.origin)));
+  const least = Math.max(0, far.toSorted().at(-count) ?? 0);
+  return [...far.keys()]
+    .filter((i) => far[i] >= least)
+    .sort((i, j) => far[j] - far[i] || i - j)
     .slice(0, count);
 }
 

@@ -34,22 +34,16 @@ export function TokenMap({ rollout, query, remember }) {
   };
 
   useLayoutEffect(() => {
-    const began = performance.now();
-    const map = new Heat(box.current, tokens, { marks, onPoint: setPointed, onFocus: choose });
+    const shades = scale ? { scale, values } : {};
+    const map = new Heat(box.current, tokens, { marks, ...shades, onPoint: setPointed, onFocus: choose });
     heat.current = map;
-    if (scale) map.paint(scale, values);
-    measure("heat-map", began);
     if (/^\d+$/.test(query.token ?? "")) map.show(Number(query.token));
     return () => map.destroy();
   }, [tokens, marks]);
   const first = useRef(true);
   useLayoutEffect(() => {
     if (first.current) first.current = false;
-    else if (scale) {
-      const began = performance.now();
-      heat.current.paint(scale, values);
-      measure("heat-map-recoloured", began);
-    }
+    else if (scale) heat.current.paint(scale, values);
   }, [scale]);
   useEffect(() => {
     // Focus moves fast under a held key, and browsers ration changes of the address.
@@ -76,11 +70,6 @@ export function TokenMap({ rollout, query, remember }) {
   </div>`;
 }
 
-/** Until when a drawing took, the frame included, as an entry of the browser's own timeline. */
-function measure(name, start) {
-  requestAnimationFrame(() => setTimeout(() => performance.measure(name, { start })));
-}
-
 function spoken(token, value, stream) {
   const told = value == null ? "no value" : stream.say(value);
   return `${quoted(token.text)}${stream ? `, ${stream.label.toLowerCase()} ${told}` : ""}`;
@@ -103,7 +92,7 @@ function Legend({ stream, scale }) {
   const both = scale.signed && !scale.oneSided;
   const beyond = scale.beyond ? (scale.direction > 0 ? "≥ " : "≤ ") : "";
   const told = `Scale from ${stream.say(low)} to ${stream.say(high)}${scale.beyond ? " and beyond" : ""}`;
-  return html`<div class="legend">
+  return html`<div class="heat-legend">
     <span>${both && scale.beyond ? "≤ " : ""}${number(low)}</span>
     <span class="swatches" role="img" aria-label=${told}>${shades.map(({ shade }) => html`<span class=${`token ${shadeClass(scale, shade)}`}>ab</span>`)}</span>
     <span>${beyond}${number(high)}</span>

@@ -1,17 +1,22 @@
 // A stream along the whole completion, in a strip: where the credit lies, seen at one glance.
 // A column of pixels shows the lowest and the highest of its tokens; a click jumps there.
 
-import { html, useEffect, useRef } from "./dom.js";
+import { html, useLayoutEffect, useRef } from "./dom.js";
 
 const HEIGHT = 56;
 
 export function Trail({ values, scale, current, onJump }) {
   const canvas = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = canvas.current;
     const redraw = () => draw(element, values, scale, current);
     redraw();
-    const size = new ResizeObserver(redraw);
+    let drawn = element.clientWidth;
+    const size = new ResizeObserver(() => {
+      if (element.clientWidth === drawn) return;
+      drawn = element.clientWidth;
+      redraw();
+    });
     size.observe(element);
     window.addEventListener("themechange", redraw);
     return () => {

@@ -2,6 +2,7 @@
 import { html, useCallback, useEffect, useId, useRef, useState } from "./dom.js";
 import { ApiError, connection, Unreachable } from "./api.js";
 import { ago, time } from "./format.js";
+import { Said } from "./said.js";
 
 /**
  * What `load({signal})` answers: {data, error, loading, reload}.
@@ -42,10 +43,10 @@ export function ErrorPanel({ error, retry }) {
   if (!error) return null;
   return html`<div class="panel problem" role="alert">
     <p class="problem-title">${title(error)}</p>
-    <p>${error.message}</p>
+    <p><${Said} inline text=${error.message} /></p>
     ${error.problems?.length > 0 &&
     html`<ul>
-      ${error.problems.map((one) => html`<li><code>${one.field}</code> ${one.message}</li>`)}
+      ${error.problems.map((one) => html`<li><code><${Said} inline text=${one.field} /></code> <${Said} inline text=${one.message} /></li>`)}
     </ul>`}
     <p class="soft small">${advice(error)}</p>
     ${retry && html`<button type="button" onClick=${retry}>Try again</button>`}

@@ -50,6 +50,7 @@ class Seen:
         """Keep a picture for people to look at."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         path = SCREENSHOTS / f"{name}.png"
+        self.page.evaluate("scrollTo(0, 0)")
         self.page.screenshot(path=path, full_page=True)
         return path
 

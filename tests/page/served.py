@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from typing import Any, TypeVar
 
 import httpx
@@ -38,9 +39,36 @@ class Site:
     store_url: str
     home: Path
     _thread: ThreadPoolExecutor
+    _spawn: Callable[[], Popen[bytes]]
+    _process: Popen[bytes] | None = None
     key: str = ""
     finished: str = ""
     running: str = ""
+
+    def start(self) -> None:
+        """Start the API, and wait until it answers."""
+        self._process = self._spawn()
+        deadline = time.monotonic() + 240
+        while True:
+            assert time.monotonic() < deadline, "the API does not answer"
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the API; its address stays taken, and whoever asks waits for the next one."""
+        if self._process is not None:
+            stop(self._process, deadline=10)
+            self._process = None
+
+    def kill(self) -> None:
+        """The API ends in the midst of what it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
 
     def ask(self, work: Callable[[Store], Awaitable[T]]) -> T:
         async def session() -> T:
@@ -103,32 +131,25 @@ def serving(folder: Path) -> Iterator[Site]:
         ThreadPoolExecutor(1) as thread,
         socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
     ):
-        site = Site(f"http://127.0.0.1:{listener.getsockname()[1]}", valkey.url, home, thread)
         fd = listener.fileno()
-        process = spawn(
-            [sys.executable, "-m", "services.api", "--fd", str(fd)],
-            log=log,
-            env={**os.environ, "STROP_HOME": str(home), "STROP_REDIS_URL": valkey.url,
-                 "STROP_DATA_ROOTS": "/"},
-            pass_fds=[fd],
-        )  # fmt: skip
+
+        def api() -> Popen[bytes]:
+            return spawn(
+                [sys.executable, "-m", "services.api", "--fd", str(fd)],
+                log=log,
+                env={**os.environ, "STROP_HOME": str(home), "STROP_REDIS_URL": valkey.url,
+                     "STROP_DATA_ROOTS": "/"},
+                pass_fds=[fd],
+            )  # fmt: skip
+
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        site = Site(address, valkey.url, home, thread, api)
         try:
             site.key = site.key_of("admin")
             site.finished = site.job(written.STEPS, ends=True)
             site.running = site.job(5, name="running", steps=40)
-            _until_ready(site.url, log)
+            site.start()
             yield site
         finally:
-            stop(process, deadline=10)
+            site.stop()
     assert "Traceback" not in log.read_text()
-
-
-def _until_ready(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 240
-    while True:
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)

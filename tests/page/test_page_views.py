@@ -1,4 +1,4 @@
-"""Every other view of the page: jobs, the form of a new one, runs compared, chat."""
+"""Jobs as a list, runs compared, and what holds of every view: on a phone, by keyboard, by its address."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from services.store import Store
+from tests.page import written
 from tests.page.seen import Seen
 
 BOTH = pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
@@ -48,28 +50,6 @@ def test_a_job_is_paused_and_cancelled_from_the_list(seen: Seen) -> None:
     expect(page.get_by_text("Cancellation requested.")).to_be_visible()
 
 
-def test_a_new_job_is_checked_against_the_schema_while_it_is_written(seen: Seen) -> None:
-    page = seen.open("#/jobs/new")
-    page.get_by_role("button", name="Queue the job").click()
-    expect(page.get_by_role("alert")).to_contain_text("model is required")
-    size = page.get_by_label("group size")
-    size.fill("0")
-    size.press("Tab")
-    expect(page.get_by_text("must be at least 1").first).to_be_visible()
-    expect(size).to_have_attribute("aria-invalid", "true")
-    seen.shot("submit")
-    assert seen.barriers() == []
-
-
-def test_what_the_service_refuses_stands_at_the_field(seen: Seen) -> None:
-    seen.allowed = ["422"]
-    page = seen.open("#/jobs/new")
-    page.get_by_label("Model", exact=True).fill("smollm2-135m-instruct")
-    page.get_by_label("Training tasks", exact=True).fill("/nowhere/tasks.jsonl")
-    page.get_by_role("button", name="Queue the job").click()
-    expect(page.get_by_role("alert")).to_contain_text("/nowhere/tasks.jsonl")
-
-
 @BOTH
 def test_runs_are_compared_by_curve_and_by_what_differs_in_their_configs(
     seen: Seen, scheme: str
@@ -85,16 +65,6 @@ def test_runs_are_compared_by_curve_and_by_what_differs_in_their_configs(
     expect(page.get_by_text("17 and 25 make 42").first).to_be_visible()
 
 
-def test_a_model_that_cannot_be_asked_is_told(seen: Seen) -> None:
-    seen.allowed = ["503", "409"]
-    page = seen.open("#/chat")
-    page.get_by_label("Prompt for both").fill("What is 1 + 1?")
-    page.get_by_role("button", name="Send to both").click()
-    expect(page.get_by_role("alert").first).to_be_visible(timeout=60_000)
-    seen.shot("chat")
-    assert seen.barriers() == []
-
-
 @pytest.mark.parametrize(
     "address", ["#/jobs", "#/jobs/{finished}", "#/jobs/new", "#/compare", "#/chat"]
 )
@@ -107,20 +77,57 @@ def test_nothing_is_wider_than_a_phone(seen: Seen, address: str) -> None:
     seen.shot("phone-" + address.split("/")[1].split("?")[0] + ("-run" if "{" in address else ""))
 
 
-def test_a_curve_of_20000_points_is_drawn(seen: Seen) -> None:
+def test_the_list_of_jobs_goes_on_a_page_at_a_time(seen: Seen) -> None:
+    async def fill(store: Store) -> None:
+        for at in range(27):
+            await store.create_job(written.spec(seen.site.home, name=f"job-{at}"), tenant="pages")
+
+    seen.site.ask(fill)
+    page = seen.open("#/jobs", key=seen.site.key_of("jobs:read", tenant="pages"))
+    names = page.locator("a.job-name")
+    expect(names).to_have_count(25)
+    expect(names.first).to_have_text("job-26")
+    page.get_by_role("link", name="Older").click()
+    expect(names).to_have_text(["job-1", "job-0"])
+    page.reload()  # the page is part of the address
+    expect(names).to_have_text(["job-1", "job-0"])
+    page.get_by_role("link", name="Newest").click()
+    expect(names.first).to_have_text("job-26")
+
+
+OF_A_RUN = [
+    ("#/jobs/{run}", "Reward by verifier"),
+    ("#/jobs/{run}?tab=events", "models are loaded"),
+    ("#/jobs/{run}?tab=config", "sampling.group_size"),
+    ("#/jobs/{run}?tab=checkpoints", "ckpt-step"),
+    ("#/jobs/{run}?tab=log", "reward"),
+    ("#/jobs/{run}/rollouts?status=wrong&step=2", "17 and 25 make 32"),
+    ("#/jobs/{run}/rollouts/2-0-1", "Verdict"),
+]
+OTHERS = [
+    ("#/jobs?status=running", "running"),
+    ("#/jobs/new", "Model and tasks"),
+    ("#/compare?ids={both}&tab=config", "fields differ"),
+    ("#/compare?ids={both}&tab=rollouts", "17 and 25 make 42"),
+    ("#/chat", "Prompt for both"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize("run", ["finished", "running", "others"])
+def test_every_view_opens_by_its_address_and_has_no_barrier(
+    seen: Seen, scheme: str, run: str
+) -> None:
     page = seen.open("#/jobs")
-    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
-    drawn = page.evaluate("""async () => {
-        const {html, render} = await import('/assets/dom.js');
-        const {Chart} = await import('/assets/charts.js');
-        const host = document.getElementById('app');
-        render(null, host);
-        const x = Array.from({length: 20000}, (_, at) => at + 1);
-        const values = x.map((at) => Math.sin(at / 900) + Math.random() / 5);
-        render(html`<${Chart} title="Long" x=${x} series=${[{name: 'a', values, colour: '--line-1'}]} />`, host);
-        const figure = host.querySelector('figure');
-        while (!figure.dataset.drawnMs) await new Promise((done) => setTimeout(done, 10));
-        return Number(figure.dataset.drawnMs);
-    }""")
-    assert drawn > 0
-    print(f"\na curve of 20,000 points: {drawn:.0f} ms")
+    site = seen.site
+    ids = {"finished": site.finished, "running": site.running}
+    found: dict[str, list[str]] = {}
+    for number, (view, told) in enumerate(OTHERS if run == "others" else OF_A_RUN):
+        address = view.format(run=ids.get(run), both=",".join(ids.values()))
+        page.goto(f"{site.url}/?{number}{address}")  # anew, not within the page
+        expect(page.locator("main")).to_contain_text(told)
+        if barriers := seen.barriers():
+            found[view] = barriers
+        name = re.sub(r"\W+", "-", view.replace("{run}", run)).strip("-")
+        seen.shot(f"view-{name}-{scheme}")
+    assert found == {}

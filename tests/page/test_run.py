@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from services.store import Store
+from tests.page import written
 from tests.page.seen import Seen
 
 BOTH = pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
@@ -55,3 +57,68 @@ def test_a_running_run_grows_without_being_asked(seen: Seen) -> None:
     seen.site.step(job)
     expect(reward).to_have_attribute("aria-valuemax", "4")
     expect(page.locator(".reading", has_text="Steps")).to_contain_text("4 of 30")
+
+
+def test_a_stream_that_is_cut_goes_on_behind_its_last_event(seen: Seen) -> None:
+    seen.allowed = ["ERR_", "Failed to load"]  # the browser says so too
+    job = seen.site.job(3, name="cut", steps=30)
+    page = seen.open(f"#/jobs/{job}")
+    reward = page.get_by_role("slider", name="Reward by verifier")
+    expect(reward).to_have_attribute("aria-valuemax", "3")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    seen.site.kill()
+    try:
+        expect(page.get_by_text("reconnecting", exact=True)).to_be_visible()
+        seen.site.step(job)
+    finally:
+        seen.site.start()
+    expect(reward).to_have_attribute("aria-valuemax", "4")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Table of Reward by verifier").click()
+    steps = page.get_by_role("region", name="Table of Reward by verifier").locator("tbody th")
+    assert steps.all_inner_texts() == ["1", "2", "3", "4"]
+    told = page.evaluate(
+        "async path => (await (await import('/assets/api.js')).api.all(path)).length",
+        f"/v1/fine_tuning/jobs/{job}/events",
+    )
+    page.get_by_role("link", name="Events", exact=True).click()
+    expect(page.get_by_text(f"of {told} events")).to_be_visible()
+    page.get_by_label("every phase and step").check()
+    expect(page.locator(".event")).to_have_count(told)
+
+
+def test_events_are_found_by_level_and_text_and_shown_a_part_at_a_time(seen: Seen) -> None:
+    job = seen.site.job(1, name="talkative")
+
+    async def talk(store: Store) -> None:
+        running = written.Running(store, await store.get_job(job), seen.site.home / "jobs" / job)
+        for at in range(320):
+            level = "error" if at == 7 else "info"
+            await running.tell(f"note {at}", {"kind": "note"}, level=level)
+
+    seen.site.ask(talk)
+    page = seen.open(f"#/jobs/{job}?tab=events")
+    events = page.locator(".event")
+    expect(events).to_have_count(300)
+    expect(events.first).to_contain_text("note 319")
+    page.get_by_role("button", name=re.compile("^Show .* more")).click()
+    expect(events.filter(has_text="note 0")).to_have_count(1)
+    page.get_by_label("Level").select_option("error")
+    expect(events).to_have_count(1)
+    expect(events).to_contain_text("note 7")
+    page.get_by_label("Level").select_option("")
+    page.get_by_label("Text").fill("NOTE 31")
+    expect(events).to_have_count(11)
+    expect(page).to_have_url(re.compile("tab=events&text=NOTE"))
+    page.reload()
+    expect(events).to_have_count(11)
+
+
+def test_a_run_that_goes_quiet_is_called_stalled_where_it_is_listed(seen: Seen) -> None:
+    page = seen.open("#/jobs")
+    found = page.evaluate("""async () => {
+        const { warnings } = await import("/assets/health.js");
+        const job = { status: "running", spec: {}, attempts: 1, last_progress_at: 1_000 };
+        return [1_000 + 1_700, 1_000 + 1_900].map((now) => warnings(job, now).map((one) => one.name));
+    }""")
+    assert found == [[], ["stalled"]]

@@ -44,3 +44,68 @@ def test_an_address_that_is_none_leads_back(seen: Seen, address: str) -> None:
     page = seen.open(address)
     page.get_by_role("link", name="Go to the jobs").click()
     expect(page).to_have_url(re.compile("#/jobs$"))
+
+
+def test_colours_are_chosen_kept_and_follow_the_system_when_nobody_chose(seen: Seen) -> None:
+    page = seen.open(f"#/jobs/{seen.site.finished}")
+    lit = "() => getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(lit)
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("body")).not_to_have_css("background-color", light)
+    dark = page.evaluate(lit)
+    plot = page.get_by_role("slider", name="Entropy").locator("canvas")
+    ink = "one => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.reduce((a, b) => a + b)"
+
+    def drawn_anew(before: int) -> int:
+        for _ in range(200):
+            if (now := plot.evaluate(ink)) != before:
+                return now
+            page.wait_for_timeout(50)
+        raise AssertionError("the curves keep the colours of the other theme")
+
+    in_dark = drawn_anew(0)
+    page.get_by_role("button", name="Colours: automatic").click()
+    assert page.evaluate(lit) == light  # chosen, against the system
+    in_light = drawn_anew(in_dark)
+    page.get_by_role("button", name="Colours: light").click()
+    assert page.evaluate(lit) == dark
+    drawn_anew(in_light)
+    page.emulate_media(color_scheme="light")
+    page.reload()
+    expect(page.get_by_role("button", name="Colours: dark")).to_be_visible()
+    assert page.evaluate(lit) == dark
+    page.get_by_role("button", name="Colours: dark").click()
+    assert page.evaluate(lit) == light
+
+
+def test_the_keyboard_skips_the_bar_and_begins_at_each_new_view(seen: Seen) -> None:
+    page = seen.open("#/jobs?status=succeeded")
+    expect(page.get_by_role("link", name="sums", exact=True)).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    jobs = page.locator("a.job-name")
+    jobs.first.focus()
+    if jobs.count() > 1:
+        page.keyboard.press("ArrowDown")
+        expect(jobs.nth(1)).to_be_focused()
+        page.keyboard.press("ArrowUp")
+    expect(jobs.first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("#/jobs/ftjob-"))
+    expect(page.locator("main")).to_be_focused()
+    rollouts = page.get_by_role("link", name="Rollouts", exact=True)
+    expect(rollouts).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(rollouts).to_be_focused()
+
+
+def test_a_view_that_fails_says_so_and_the_others_go_on(seen: Seen) -> None:
+    seen.allowed = ["evil", "of undefined"]
+    page = seen.page
+    page.route("**/v1/fine_tuning/jobs?*", lambda route: route.fulfill(json={"evil": True}))
+    seen.open("#/jobs")
+    expect(page.get_by_role("alert")).to_contain_text("The page failed")
+    page.get_by_role("link", name="Chat").click()
+    expect(page.get_by_role("heading", name="Chat")).to_be_visible()

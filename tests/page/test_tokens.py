@@ -146,7 +146,7 @@ def test_streams_colour_the_tokens_by_sign_and_size(seen: Seen, job: str) -> Non
         ranked = sorted(range(len(values)), key=lambda i: abs(values[i] - origin))
         assert all(strength[a] <= strength[b] for a, b in itertools.pairwise(ranked)), name
         assert strength[ranked[-1]] == 7
-    expect(page.locator(".legend")).to_contain_text("1")
+    expect(page.locator(".heat-legend")).to_contain_text("1")
 
 
 def test_a_token_tells_its_numbers_and_alternatives_by_pointer_and_by_keyboard(
@@ -262,6 +262,8 @@ def test_8192_tokens_are_there_at_once_and_drawn_as_they_are_seen(
     assert heat(page).locator(".token").count() < LONG / 2
     text = page.evaluate("document.querySelector('.heat').textContent")
     assert copied(page) == text
+    cut = heat(page).locator(".goes-on").count()
+    assert cut == 0 if rollout == "1-1-0" else cut > 30
     page.get_by_role("radio", name="Evidence").check(force=True)
     heat(page).locator("[tabindex='0']").focus()
     page.keyboard.press("Control+End")
@@ -270,11 +272,6 @@ def test_8192_tokens_are_there_at_once_and_drawn_as_they_are_seen(
     page.keyboard.press("ArrowUp")
     expect(heat(page).locator(":focus")).to_be_in_viewport()
     assert page.evaluate("document.querySelector('.heat').textContent") == text
-    took = page.evaluate(
-        "performance.getEntriesByType('measure').map(one => [one.name, Math.round(one.duration)])"
-    )
-    print(f"\n{rollout}: {LONG} tokens, milliseconds until the frame was out: {took}")
-    assert {name for name, _ in took} == {"heat-map", "heat-map-recoloured"}
 
 
 CONTRASTS = """

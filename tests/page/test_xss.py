@@ -7,6 +7,7 @@ stopped by the content security policy only, asked for a foreign address, or mov
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +16,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Dialog, Page, expect
 
-from services.jobs import Job
+from services.jobs import Job, JobError
 from services.store import Store
 from tests.page import traced, written
+from tests.page.answering import BASE, Piece, answering
 from tests.page.seen import Seen
 from tests.page.served import Site
 from tests.page.traced import END, Asked, Told
@@ -186,6 +188,25 @@ def hostile(site: Site) -> str:
     return job
 
 
+@pytest.fixture(scope="session")
+def failed(site: Site) -> str:
+    """A job that failed, and says why in the same spirit."""
+
+    async def make(store: Store) -> str:
+        asked = written.spec(site.home)
+        asked["name"] = STRIKES[1] + REORDER
+        running = await written.Running.start(store, site.home, asked)
+        await running.step(rewards={STRIKES[2]: 0.5}, traced=False)
+        error = JobError(code="fault", message=ALL, param=None)
+        await store.transition(running.job.id, "failed", token=running.job.token, error=error)
+        return running.job.id
+
+    job = site.ask(make)
+    told = [Told([*cut(text), END], Verdict(0.0, "wrong", EVIDENCE)) for text in TEXTS[:3]]
+    traced.write(site.home / "jobs" / job / "traces", 1, [Asked(told, id=STRIKES[1])])
+    return job
+
+
 def deep(levels: int) -> Any:
     value: Any = STRIKES[1]
     for _ in range(levels):
@@ -277,15 +298,82 @@ def test_long_and_invisible_texts_do_not_break_the_layout_or_hang_the_page(
         expect(more).to_contain_text("more characters")
 
 
-@pytest.mark.parametrize("view", ["#/jobs"])
+NAME = STRIKES[1]
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [
+        ("#/jobs", NAME),
+        ("#/jobs?status=failed", NAME),
+        ("#/jobs/{job}", NAME),
+        ("#/jobs/{job}?tab=events&all=1", STRIKES[0]),
+        ("#/jobs/{job}?tab=events&level=error&text=%3Cscript", STRIKES[2]),
+        ("#/jobs/{job}?tab=config", STRIKES[0]),
+        ("#/jobs/{job}?tab=checkpoints", "ft:"),
+        ("#/jobs/{job}?tab=log", STRIKES[7]),
+        ("#/jobs/{failed}", STRIKES[9]),
+        ("#/jobs/{failed}/rollouts", NAME),
+        ("#/compare?ids={job},{failed}", NAME),
+        ("#/compare?ids={job},{failed}&tab=config", "model.path"),
+        ("#/compare?ids={job},{failed}&tab=rollouts", STRIKES[4]),
+        ("#/chat", "smollm2-135m-instruct"),
+        ("#/jobs/new?from={job}", "New job"),
+    ],
+)
 def test_hostile_names_metadata_and_events_are_text_in_every_view(
-    watched: Seen, hostile: str, view: str
+    watched: Seen, hostile: str, failed: str, view: str, told: str
 ) -> None:
-    watched.allowed = ["503", "404"]  # no model is served here
-    page = watched.open(view.replace("{}", hostile))
-    expect(page.locator("main h1").first).to_be_visible()
-    page.wait_for_timeout(500)
+    page = watched.open(view.format(job=hostile, failed=failed))
+    main = page.locator("main")
+    expect(main.locator("h1").first).to_be_visible()
+    expect(main).to_contain_text(told.replace("\n", " "))
+    main.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+    page.wait_for_timeout(300)
     unharmed(watched)
+    watched.shot("hostile-" + re.sub(r"\W+", "-", view.partition("?")[0] + view[-8:]).strip("-"))
+
+
+def test_a_hostile_spec_is_text_in_the_form_and_in_the_report_of_its_faults(
+    watched: Seen, hostile: str
+) -> None:
+    watched.allowed = ["400", "422"]
+    page = watched.open(f"#/jobs/new?from={hostile}")
+    expect(page.get_by_label("Model", exact=True)).to_have_value(STRIKES[0] + STRIKES[1])
+    page.get_by_role("button", name="Queue the job").click()
+    expect(page.get_by_role("alert").first).to_be_visible()
+    unharmed(watched)
+    page.get_by_role("button", name="Edit as JSON").click()
+    page.get_by_label("Job spec").fill(json.dumps({STRIKES[1]: ALL, "model": {NAME: VNODE}}))
+    page.get_by_role("button", name="Queue the job").click()
+    expect(page.get_by_role("alert").first).to_contain_text(STRIKES[1])
+    unharmed(watched)
+
+
+def test_hostile_answers_and_faults_of_a_model_are_text_in_the_chat(
+    watched: Seen, hostile: str
+) -> None:
+    def say(asked: dict[str, Any]) -> Iterator[Piece]:
+        yield from (ALL[start : start + 3] for start in range(0, len(ALL), 3))
+        if asked["model"] == BASE:
+            yield {"error": {"message": ALL, "type": STRIKES[1], "code": 500}}
+
+    with answering(watched.site) as models:
+        models.said = say
+        page = watched.open(f"#/chat?model={models.trained}")
+        prompt = page.get_by_label("Prompt for both")
+        prompt.fill(ALL.replace("\x00", ""))
+        page.get_by_role("button", name="Send to both").click()
+        trained = page.get_by_role("region", name="Trained")
+        expect(trained.get_by_text("answered in")).to_be_visible()
+        base = page.get_by_role("region", name="Base")
+        expect(base.get_by_role("alert")).to_contain_text(STRIKES[0])
+        for pane in (trained, base):
+            said = pane.locator(".turn-assistant .said")
+            assert said.evaluate("one => one.textContent") == ALL
+            assert pane.locator(".turn-user .said .odd").count() > 3
+        unharmed(watched)
+        watched.shot("hostile-chat")
 
 
 @pytest.mark.parametrize(

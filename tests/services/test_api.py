@@ -362,6 +362,18 @@ async def test_openais_client_does_not_stumble_over_an_idle_stream() -> None:
         assert [event.id async for event in events] == ["1", "2"]
 
 
+async def test_an_event_is_one_line_of_a_stream_whatever_line_ends_it_holds() -> None:
+    said = "a\u2028b\x85c\u2029d\r\ne\x0b\x0cf\x1c\x1d\x1eg"
+
+    async def told() -> AsyncIterator[Event]:
+        yield Event(1, 0.0, "info", "message", said, {})
+
+    (chunk,) = [chunk async for chunk in server_sent(told(), keepalive_seconds=60)]
+    data, number, *rest = chunk.decode().split("\n")
+    assert json.loads(data.removeprefix("data: "))["message"] == said
+    assert (number, rest) == ("id: 1", ["", ""])
+
+
 async def test_an_idle_stream_is_kept_open_by_comments() -> None:
     go = asyncio.Event()
 

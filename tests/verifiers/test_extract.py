@@ -92,7 +92,13 @@ def test_a_json_path_that_leads_nowhere_finds_no_answer():
 @given(st.text(alphabet="abc019 .\n", min_size=1).filter(lambda text: text.strip() != ""))
 def test_what_stands_in_a_box_comes_out(answer: str):
     found = extract(Boxed(), f"before \\boxed{{{answer}}} after").answers
-    assert found == (" ".join(answer.split()),)
+    assert found == (answer.strip(),)
+
+
+def test_what_stands_in_a_tag_keeps_its_lines():
+    code = "def f(x):\n    if x:\n        return 'a  b'"
+    assert extract(Tag(), f"<answer>\n{code}\n</answer>").answers == (code,)
+    assert extract(Tag(), "<answer>1 2</answer><answer>1\n2</answer>").answers == ("1 2",)
 
 
 @given(st.text())

@@ -54,6 +54,11 @@ def test_a_violation_is_wrong_and_points_to_its_place():
         ('{"name": "Ada", "age": -Infinity}', "-Infinity"),
         ('{"name": "Ada", "age": 1e400}', "beyond a double"),
         ('{"name": "Ada", "age": ' + "9" * 400 + "}", "400 digits"),
+        ('{"name": "Ada", "age": 1e-400}', "too small for a double"),
+        ('\u00a0{"name": "Ada", "age": 36}', "not JSON"),
+        ('```json\n\u2003{"name": "Ada", "age": 36}\n```', "not JSON"),
+        ('{"name": "Ada", "age": 36}\x0c', "not JSON"),
+        ('\ufeff{"name": "Ada", "age": 36}', "not JSON"),
         ('{"name": "\\ud800", "age": 36}', "surrogate U+D800"),
         ('{"name": "\ud800", "age": 36}', "surrogate U+D800"),
         ("[" * 200 + "]" * 200, "deep"),
@@ -98,6 +103,33 @@ def test_two_tags_with_different_json_are_a_hedge():
     one = '<answer>{"name": "Ada", "age": 36}</answer>'
     assert verdict(one + one.replace(" ", "  "), **tagged).status == "correct"
     assert verdict(one + one.replace("36", "37"), **tagged).status == "malformed"
+
+
+def test_blanks_within_a_tag_are_the_answers_own():
+    schema = {"type": "string"}
+    spec = {"kind": "schema", "schema": schema, "expected": "a  b", "extract": {"kind": "tag"}}
+    assert judge(parse_spec(spec), '<answer>\n"a  b"\n</answer>').status == "correct"
+    assert judge(parse_spec(spec), '<answer>"a b"</answer>').status == "wrong"
+    assert judge(parse_spec(spec), '<answer>"a\nb"</answer>').status == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("schema", "loops"),
+    [
+        ({"$ref": "#"}, True), ({"allOf": [{"$ref": "#"}]}, True), ({"not": {"$ref": "#"}}, True),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, True),
+        ({"properties": {"next": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"$ref": "#/$defs/x"}}}, True),
+        ({"properties": {"next": {"$ref": "#"}}}, False), ({"items": {"anyOf": [{"$ref": "#"}, {}]}}, False),
+        ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"items": {"$ref": "#/$defs/a~1b"}}}}, False),
+        ({"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}], "$defs": {"a": {"type": "object"}}}, False),
+    ],
+)  # fmt: skip
+def test_a_reference_that_leads_back_to_itself_is_refused(schema: Any, loops: bool):
+    if loops:
+        with pytest.raises(SpecError, match="leads back to itself"):
+            parse_spec({"kind": "schema", "schema": schema})
+    else:
+        parse_spec({"kind": "schema", "schema": schema})
 
 
 def test_formats_are_checked():

@@ -80,6 +80,9 @@ def test_queries_are_judged_by_what_they_mean(
         "SELECT * FROM enable_logging(storage = 'file', storage_path = '/tmp/evil')", "USE memory",
         "RESET lock_configuration", "SELECT getenv('HOME')", "LOAD '/tmp/evil.so'", "DETACH base",
         "EXPORT DATABASE '/tmp/evil'", "selec", "WITH x AS (DELETE FROM sale RETURNING 1) FROM x",
+        "SELECT '\ud800'", "SELECT * FROM query('DELETE FROM sale')", "SELECT * FROM force_checkpoint()",
+        "SET memory_limit = '10GB'", "SELECT * FROM read_blob('/etc/passwd')", "FORCE CHECKPOINT",
+        "SELECT * FROM sniff_csv('/etc/passwd')", "SELECT * FROM 'https://x.example/y.csv'",
     ],
 )  # fmt: skip
 def test_no_door_is_open_and_the_file_stays(pool: WorkerPool, shop: Path, query: str):
@@ -96,6 +99,8 @@ def test_no_door_is_open_and_the_file_stays(pool: WorkerPool, shop: Path, query:
         "SELECT COUNT(*) FROM range(100000000) a, range(100000000) b WHERE a.range % 7 = b.range % 3",
         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT COUNT(*) FROM c",
         "SELECT list(range) FROM range(1000000000)", "SELECT repeat('x', 2000000000)",
+        "SELECT lpad('x', 1000000000, 'y')", "SELECT 1 " + "UNION ALL SELECT 1 " * 5_000,
+        "SELECT levenshtein(repeat('a', 100000), repeat('b', 100000))",
         "SELECT range FROM range(100000000) ORDER BY hash(range)",
     ],
 )  # fmt: skip

@@ -60,6 +60,7 @@ def test_verdicts_come_in_the_order_of_the_lines(pool: WorkerPool):
         ('{"id": 1, "verifier": {"kind": "sql", "database": "/etc/x", "query": "a"},'
          ' "completion": ""}', "lies outside"),
         ('{"id": 1, "id": 2}', "stands twice"),
+        ('{"id": "\udcff"}', "line 1: is not UTF-8"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_case_is_an_error_and_no_verdict(pool: WorkerPool, line: str, says: str):
@@ -80,6 +81,12 @@ def test_a_fault_of_ours_has_no_score(pool: WorkerPool):
     (verdict,) = told(output)
     assert (verdict["score"], verdict["status"]) == (None, "infra_error")
     assert not tally.clean
+
+
+def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it(pool: WorkerPool):
+    output = io.StringIO()
+    case = {"id": 1, "verifier": TWELVE, "completion": "12"}
+    assert verify(["\ufeff" + lines([case])[0]], output, pool).clean
 
 
 def test_blank_lines_and_odd_text_pass(pool: WorkerPool):

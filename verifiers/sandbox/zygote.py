@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -31,6 +32,7 @@ CONTROL = 0
 FIRST_FREE = 5
 """Descriptors below are a fork's to fill; a zygote keeps all of its own from here on."""
 REHEARSALS = 10
+FORK_S = 5.0
 MAX_PACKET = 2**16
 PRELOADED = {
     "python": (
@@ -224,7 +226,7 @@ class _Zygote:
         run = _Started(request["number"], len(JOBS[job]), [])
         # At once, one after the other: what is done between forks is copied for each.
         pids = [
-            os.fork()
+            _fork()
             or _become(
                 *(role, limits, (*standard, *channels[role]), 0 if standard else 3),
                 *(self._settings, self._filters.get(role, self._filters["run"])),
@@ -255,6 +257,19 @@ class _Zygote:
         run.endings.append((role, code, usage.ru_utime + usage.ru_stime))
         if len(run.endings) == run.count:
             _send(self._control, {"ended": run.number, "endings": run.endings})
+
+
+def _fork() -> int:
+    """A fork, waited for while there are no process numbers: the threads of another sandbox's
+    run may have taken all that the machine or the pod has, until that run is ended."""
+    deadline = time.monotonic() + FORK_S
+    while True:
+        try:
+            return os.fork()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _become(

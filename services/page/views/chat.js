@@ -3,6 +3,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { may } from "../actions.js";
 import { api as client } from "../api.js";
 import { duration } from "../format.js";
+import { named, Said } from "../said.js";
 import { Empty, ErrorPanel, Field, Loading, useLoad } from "../ui.js";
 
 const MAX_TOKENS = 256;
@@ -35,7 +36,9 @@ export function View({ api, route, go, me }) {
     const said = prompt.trim();
     if (!said || busy) return;
     setPrompt("");
-    panes.forEach((pane, at) => names[at] && pane.send(names[at], said, sampling));
+    const answers = panes.map((pane, at) => names[at] && pane.send(names[at], said, sampling));
+    // What nobody answered, as while a model is loaded, is not to be written again.
+    Promise.all(answers).then((got) => got.some(Boolean) || setPrompt((now) => now || said));
   };
   const keys = (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
@@ -78,9 +81,12 @@ async function listed(api, signal) {
   return found;
 }
 
-/** One conversation: {turns, busy, waiting, error, send, stop, clear}. */
+const NOTHING = { turns: [], busy: false, waiting: false, error: null, took: null, stopped: false };
+
+/** One conversation: {turns, busy, waiting, error, took, stopped, send, stop, clear}; `send`
+ * resolves to whether something was answered. */
 function usePane() {
-  const [state, setState] = useState({ turns: [], busy: false, waiting: false, error: null, took: null });
+  const [state, setState] = useState(NOTHING);
   const now = useRef(state);
   const running = useRef(null);
   return useMemo(() => {
@@ -88,27 +94,30 @@ function usePane() {
     const stop = () => running.current?.abort();
     const clear = () => {
       stop();
-      set({ turns: [], busy: false, waiting: false, error: null, took: null });
+      running.current = null;
+      set(NOTHING);
     };
     async function send(model, said, sampling) {
       const mine = (running.current = new AbortController());
       const { signal } = mine;
-      const before = [...now.current.turns.filter((turn) => turn.text), { role: "user", text: said }];
-      set({ turns: [...before, { role: "assistant", text: "" }], busy: true, waiting: true, error: null, took: null });
+      const answered = now.current.turns.filter((turn) => turn.text);
+      if (answered.at(-1)?.role === "user") answered.pop(); // nothing came of it
+      const before = [...answered, { role: "user", text: said }];
+      set({ ...NOTHING, turns: [...before, { role: "assistant", text: "" }], busy: true, waiting: true });
       const began = performance.now();
       let text = "";
       try {
         const messages = before.map((turn) => ({ role: turn.role, content: turn.text }));
         for await (const chunk of client.streamed("/v1/chat/completions", { model, messages, stream: true, ...sampling }, { signal })) {
-          if (chunk.error) throw new Error(chunk.error.message);
           text += chunk.choices?.[0]?.delta?.content ?? "";
           if (text) set({ turns: [...before, { role: "assistant", text }], waiting: false });
         }
-        set({ took: (performance.now() - began) / 1000 });
+        if (running.current === mine) set({ took: (performance.now() - began) / 1000, stopped: signal.aborted });
       } catch (error) {
         if (!signal.aborted) set({ error });
       }
       if (running.current === mine) set({ busy: false, waiting: false });
+      return text !== "";
     }
     return {
       get turns() { return now.current.turns; },
@@ -116,6 +125,7 @@ function usePane() {
       get waiting() { return now.current.waiting; },
       get error() { return now.current.error; },
       get took() { return now.current.took; },
+      get stopped() { return now.current.stopped; },
       send, stop, clear,
     }; // prettier-ignore
   }, []);
@@ -126,17 +136,17 @@ function Pane({ title, name, models, pane, onChoose }) {
   return html`<section class="panel pane" aria-label=${`${title}: ${name}`}>
     <label class="pane-model"><span>${title}</span>
       <select value=${name} onChange=${(event) => onChoose(event.target.value)}>
-        ${!known && html`<option value=${name}>${name || "none"}</option>`}
-        ${models.map((one) => html`<option value=${one.id}>${one.id}</option>`)}
+        ${!known && html`<option value=${name}>${named(name) || "none"}</option>`}
+        ${models.map((one) => html`<option value=${one.id}>${named(one.id)}</option>`)}
       </select>
     </label>
-    <div class="turns" role="log" aria-live="polite" aria-label=${`Conversation with ${name}`} tabindex="0">
+    <div class="turns" role="log" aria-live="polite" aria-busy=${pane.busy} aria-label=${`Conversation with ${name}`} tabindex="0">
       ${pane.turns.length === 0 && html`<p class="soft">Both models get the same prompts.</p>`}
-      ${pane.turns.map((turn) => turn.text && html`<div class=${`turn turn-${turn.role}`}><b class="soft small">${turn.role}</b><p class="said-text">${turn.text}</p></div>`)}
+      ${pane.turns.map((turn) => turn.text && html`<div class=${`turn turn-${turn.role}`}><b class="soft small">${turn.role}</b><${Said} text=${turn.text} /></div>`)}
       ${pane.waiting && html`<${Waiting} />`}
       ${pane.error && html`<${ErrorPanel} error=${pane.error} />`}
     </div>
-    ${pane.took !== null && html`<p class="soft small">answered in ${duration(pane.took)}</p>`}
+    ${pane.took !== null && html`<p class="soft small">${pane.stopped ? "stopped after" : "answered in"} ${duration(pane.took)}</p>`}
   </section>`;
 }
 

@@ -4,9 +4,13 @@ import { Chart } from "../charts.js";
 import { colour, COMPARED } from "../curves.js";
 import { number, percent } from "../format.js";
 import { follow, History } from "../history.js";
+import { VerdictStatus } from "../evidence.js";
 import { differing, written } from "../leaves.js";
+import { places } from "../places.js";
 import { address } from "../router.js";
-import { Badge, Empty, ErrorPanel, Loading, Status, Tabs, useLoad } from "../ui.js";
+import { named, Said } from "../said.js";
+import { signed } from "../streams.js";
+import { Empty, ErrorPanel, Loading, Status, Tabs, useLoad } from "../ui.js";
 
 const MOST = 4;
 const TABS = [
@@ -64,8 +68,8 @@ function useHistories(api, ids) {
 
 /** Names that tell the runs apart: those of the jobs, with the end of the id where two are the same. */
 function distinct(jobs) {
-  const all = jobs.map((job) => job.spec.name);
-  return jobs.map((job) => (all.filter((name) => name === job.spec.name).length > 1 ? `${job.spec.name} ${job.id.slice(-4)}` : job.spec.name));
+  const all = jobs.map((job) => named(job.spec.name));
+  return jobs.map((job, at) => (all.filter((name) => name === all[at]).length > 1 ? `${all[at]} ${job.id.slice(-4)}` : all[at]));
 }
 
 function Choose({ api, ids, onChange }) {
@@ -74,12 +78,12 @@ function Choose({ api, ids, onChange }) {
   if (!data) return null;
   const known = new Map(data.data.map((job) => [job.id, job]));
   const others = data.data.filter((job) => !ids.includes(job.id));
-  return html`<div class="row chosen">
+  return html`<div class="row chosen-runs">
     ${ids.map(
       (id, at) =>
         html`<span class="chosen-run" key=${id}>
           <i style=${{ background: `var(${colour(at)})` }}></i>
-          <a href=${address(`/jobs/${id}`)}>${known.get(id)?.spec.name ?? id}</a>
+          <a href=${address(`/jobs/${id}`)}><${Said} inline text=${known.get(id)?.spec.name ?? id} /></a>
           ${known.has(id) && html`<${Status} status=${known.get(id).status} />`}
           <button type="button" class="quiet small" aria-label=${`Leave out ${known.get(id)?.spec.name ?? id}`} onClick=${() => onChange(ids.filter((one) => one !== id))}>✕</button>
         </span>`,
@@ -88,7 +92,7 @@ function Choose({ api, ids, onChange }) {
     html`<label class="row">Add a run
       <select value="" onChange=${(event) => event.target.value && onChange([...ids, event.target.value])}>
         <option value="">choose…</option>
-        ${others.map((job) => html`<option value=${job.id}>${job.spec.name} · ${job.status} · ${job.id.slice(-6)}</option>`)}
+        ${others.map((job) => html`<option value=${job.id}>${named(job.spec.name)} · ${job.status} · ${job.id.slice(-6)}</option>`)}
       </select>
     </label>`}
     ${others.length === 0 && ids.length < 2 && html`<span class="soft">There is no other job to compare with.</span>`}
@@ -146,7 +150,7 @@ function Config({ jobs, names }) {
     <table class="config">
       <thead><tr><th scope="col">Field</th>${names.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
       <tbody>
-        ${rows.map(([path, values]) => html`<tr><th scope="row"><code>${path}</code></th>${values.map((value) => html`<td><code>${written(value)}</code></td>`)}</tr>`)}
+        ${rows.map(([path, values]) => html`<tr><th scope="row"><code><${Said} inline text=${path} /></code></th>${values.map((value) => html`<td><code><${Said} inline text=${written(value)} /></code></td>`)}</tr>`)}
       </tbody>
     </table>
   </div>
@@ -162,7 +166,7 @@ function Rollouts({ api, jobs, names, query, change }) {
   const task = query.task || shared[0];
   if (error) return html`<${ErrorPanel} error=${error} />`;
   if (!first) return html`<${Loading} what="Looking for tasks that all runs have tried" />`;
-  return html`<form class="row filters" onSubmit=${(event) => event.preventDefault()}>
+  return html`<form class="row find-bar" onSubmit=${(event) => event.preventDefault()}>
       <label class="row">Task
         <input list="shared-tasks" value=${task ?? ""} onChange=${(event) => change({ task: event.target.value.trim() })} />
         <datalist id="shared-tasks">${shared.map((one) => html`<option value=${one}></option>`)}</datalist>
@@ -193,11 +197,11 @@ function OfTask({ api, job, name, task, at }) {
       (one) =>
         html`<article class="said-rollout" key=${one.id}>
           <p class="row">
-            <${Badge} kind=${one.status === "correct" ? "good" : one.status === "wrong" ? "warn" : "bad"}>${one.status}<//>
-            <span class="soft small">step ${one.step}, score ${number(one.score)}, advantage ${number(one.advantage)}</span>
+            <${VerdictStatus} status=${one.status} />
+            <span class="soft small">step ${one.step}, reward ${number(one.score)}, advantage ${signed(one.advantage)}</span>
             <a class="small" href=${address(`/jobs/${job.id}/rollouts/${one.id}`)}>tokens<span class="hidden-text"> of rollout ${one.id} of ${name}</span></a>
           </p>
-          <p class="said-text">${one.text}</p>
+          <${Said} text=${one.text} marks=${places(one.text, one.evidence)} />
         </article>`,
     )}
   </section>`;

@@ -4,6 +4,7 @@ import { JobActions, may } from "../actions.js";
 import { duration, number, percent } from "../format.js";
 import { algorithmOf, warnings } from "../health.js";
 import { address } from "../router.js";
+import { Said } from "../said.js";
 import { Sparkline } from "../sparkline.js";
 import { Badge, Empty, ErrorPanel, Loading, Progress, Status, useLoad, When } from "../ui.js";
 
@@ -92,8 +93,8 @@ function Table({ jobs, api, me, reload, go }) {
         ${jobs.map(
           (job) => html`<tr key=${job.id} onClick=${(event) => open(event, job)}>
             <td>
-              <a class="job-name" href=${address(`/jobs/${job.id}`)}>${job.spec.name}</a>
-              <div class="soft small">${job.model} · ${algorithmOf(job)}</div>
+              <a class="job-name" href=${address(`/jobs/${job.id}`)}><${Said} inline text=${job.spec.name} /></a>
+              <div class="soft small"><${Said} inline text=${job.model} /> · ${algorithmOf(job)}</div>
             </td>
             <td><${Status} status=${job.status} />${note(job)}</td>
             <td><${HowFar} job=${job} /></td>
@@ -120,7 +121,7 @@ function note(job) {
   if (job.cancel_requested && job.status === "running") return html`<div class="soft small">stopping</div>`;
   if (job.pause_requested && job.status === "running") return html`<div class="soft small">pausing</div>`;
   const told = job.status === "failed" ? job.error?.message : job.waiting;
-  return told && html`<div class="soft small clip" title=${told}>${told}</div>`;
+  return told && html`<div class="soft small clip" title=${told}><${Said} inline text=${told} /></div>`;
 }
 
 function HowFar({ job }) {

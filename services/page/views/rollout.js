@@ -4,7 +4,7 @@
 
 import { html, useMemo } from "../dom.js";
 import { Evidence, VerdictStatus } from "../evidence.js";
-import { duration, number } from "../format.js";
+import { count, duration, number } from "../format.js";
 import { Messages } from "../messages.js";
 import { address } from "../router.js";
 import { Said } from "../said.js";
@@ -63,7 +63,7 @@ function Head({ rollout, siblings, list, query }) {
       <div><dt>Verifier</dt><dd><${Said} inline text=${rollout.verifier} /></dd></div>
       <div><dt>Reward</dt><dd>${number(rollout.score)}</dd></div>
       <div><dt>Advantage</dt><dd>${signed(rollout.advantage)}</dd></div>
-      <div><dt>Tokens</dt><dd>${rollout.tokens}</dd></div>
+      <div><dt>Tokens</dt><dd>${count(rollout.tokens)}</dd></div>
       <div><dt>Ended by</dt><dd>${rollout.finish_reason}</dd></div>
       <div><dt>Policy version</dt><dd>${rollout.version}</dd></div>
       <div><dt>Verified in</dt><dd>${duration(rollout.wall_ms == null ? null : rollout.wall_ms / 1e3)}</dd></div>

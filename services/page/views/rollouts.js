@@ -133,7 +133,7 @@ function Filters({ filters, change, clear, refresh }) {
     <input name=${name} value=${more.type === "number" && !Number.isFinite(Number(filters[name])) ? "" : filters[name]} autocomplete="off" onChange=${changed} ...${more} />
   </label>`;
   const share = { type: "number", min: 0, max: 1, step: "any" };
-  return html`<form class="filters" role="search" aria-label="Rollouts" onSubmit=${(event) => event.preventDefault()}>
+  return html`<form class="rollout-filters" role="search" aria-label="Rollouts" onSubmit=${(event) => event.preventDefault()}>
     ${field("step", "Step", { type: "number", min: 1, step: 1, placeholder: "any" })}
     ${choice("verifier", "Verifier", "any", KINDS)}
     ${choice("status", "Status", "any", STATUSES)}

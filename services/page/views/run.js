@@ -7,6 +7,7 @@ import { bytes, count, duration, number, percent, time } from "../format.js";
 import { algorithmOf, warnings } from "../health.js";
 import { follow, History } from "../history.js";
 import { address } from "../router.js";
+import { named, Said } from "../said.js";
 import { Badge, Empty, ErrorPanel, Loading, Progress, Status, Tabs, useLoad } from "../ui.js";
 import { Checkpoints } from "./run_checkpoints.js";
 import { Config } from "./run_config.js";
@@ -37,14 +38,14 @@ export function View({ api, route, go, me }) {
     if (ended.current) reload();
   }, [state]);
   useEffect(() => {
-    document.title = `${job?.spec.name ?? "Job"} · Strop`;
+    document.title = `${named(job?.spec.name ?? "Job")} · Strop`;
   }, [job?.spec.name]);
   if (!job) {
     return error ? html`<${ErrorPanel} error=${error} retry=${reload} />` : html`<${Loading} what="Loading the job" />`;
   }
   const to = (name) => address(`/jobs/${id}`, { ...route.query, tab: name === "curves" ? null : name });
   return html`<div class="head">
-      <h1>${job.spec.name}</h1>
+      <h1><${Said} inline text=${job.spec.name} /></h1>
       <${Status} status=${job.status} />
       <${Live} state=${state} />
       <span class="badges">${warnings(job).map((one) => html`<${Badge} kind=${one.kind} title=${one.told}>${one.name}<//>`)}</span>
@@ -55,7 +56,7 @@ export function View({ api, route, go, me }) {
       </div>
     </div>
     <p class="soft job-facts">
-      <span>${job.model}</span><span>${algorithmOf(job)}</span><span>seed ${job.seed}</span><code>${job.id}</code>
+      <span><${Said} inline text=${job.model} /></span><span>${algorithmOf(job)}</span><span>seed ${job.seed}</span><code>${job.id}</code>
       ${job.retry_of && html`<a href=${address(`/jobs/${job.retry_of}`)}>tries another job again</a>`}
     </p>
     <${Trouble} job=${job} />
@@ -98,12 +99,12 @@ function Trouble({ job }) {
   if (job.error) {
     return html`<div class="panel problem" role="alert">
       <p class="problem-title">The job failed (<code>${job.error.code}</code>)</p>
-      <p>${job.error.message}</p>
+      <p><${Said} inline text=${job.error.message} /></p>
       <p class="small">Its events say what came before; Retry queues a new job like it.</p>
     </div>`;
   }
   if (job.status === "queued" && job.waiting) {
-    return html`<div class="panel notice" role="status"><p>Not started yet: ${job.waiting}</p></div>`;
+    return html`<div class="panel notice" role="status"><p>Not started yet: <${Said} inline text=${job.waiting} /></p></div>`;
   }
   if (job.status === "paused") {
     return html`<div class="panel notice" role="status"><p>Paused. Resume queues it again; it goes on from its newest checkpoint.</p></div>`;

@@ -3,6 +3,7 @@ import { html, useState } from "../dom.js";
 import { may } from "../actions.js";
 import { number } from "../format.js";
 import { address } from "../router.js";
+import { Said } from "../said.js";
 import { Empty, ErrorPanel, Loading, useLoad, When } from "../ui.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
@@ -48,7 +49,7 @@ export function Checkpoints({ api, job, me, go, version }) {
             (one) =>
               html`<tr key=${one.id}>
                 <td class="numeric">${one.step_number}</td>
-                <td><code>${one.fine_tuned_model_checkpoint}</code></td>
+                <td><code><${Said} inline text=${one.fine_tuned_model_checkpoint} /></code></td>
                 <td class="numeric">${number(one.metrics.reward_mean)}</td>
                 <td class="numeric">${number(one.metrics.loss)}</td>
                 <td class="numeric">${number(one.metrics.kl_start)}</td>

@@ -2,6 +2,7 @@
 import { html, useState } from "../dom.js";
 import { leaves, written } from "../leaves.js";
 import { address } from "../router.js";
+import { Said } from "../said.js";
 import { Empty } from "../ui.js";
 
 export function Config({ job }) {
@@ -17,27 +18,27 @@ export function Config({ job }) {
       setCopied("The browser does not let the page write to the clipboard.");
     }
   }
-  return html`<div class="row filters">
+  return html`<div class="row find-bar">
       <label class="row">Find <input type="search" value=${text} onInput=${(event) => setText(event.target.value)} /></label>
       <button type="button" onClick=${copy}>Copy as JSON</button>
       <a class="button" href=${address("/jobs/new", { from: job.id })}>New job like this</a>
       <span class="soft small" role="status">${copied}</span>
     </div>
     ${job.notes.length > 0 &&
-    html`<div class="panel notice"><ul class="plain">${job.notes.map((note) => html`<li>${note}</li>`)}</ul></div>`}
+    html`<div class="panel notice"><ul class="plain">${job.notes.map((note) => html`<li><${Said} inline text=${note} /></li>`)}</ul></div>`}
     ${found.length === 0
       ? html`<${Empty} title="No field is like that" />`
       : html`<div class="wide-table">
           <table class="config">
             <thead><tr><th scope="col">Field</th><th scope="col">Value</th></tr></thead>
             <tbody>
-              ${found.map(([path, value]) => html`<tr><th scope="row"><code>${path}</code></th><td><code>${written(value)}</code></td></tr>`)}
+              ${found.map(([path, value]) => html`<tr><th scope="row"><code><${Said} inline text=${path} /></code></th><td><code><${Said} inline text=${written(value)} /></code></td></tr>`)}
             </tbody>
           </table>
         </div>`}
     ${Object.keys(job.metadata).length > 0 &&
     html`<h2 class="apart">Metadata</h2>
       <div class="wide-table"><table class="config"><tbody>
-        ${Object.entries(job.metadata).map(([key, value]) => html`<tr><th scope="row"><code>${key}</code></th><td>${value}</td></tr>`)}
+        ${Object.entries(job.metadata).map(([key, value]) => html`<tr><th scope="row"><code><${Said} inline text=${key} /></code></th><td><${Said} inline text=${value} /></td></tr>`)}
       </tbody></table></div>`}`;
 }

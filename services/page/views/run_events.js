@@ -1,6 +1,7 @@
 // What a job told, as a list to search and as the log that a terminal would show.
 import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { time } from "../format.js";
+import { named, Said } from "../said.js";
 import { Empty, ErrorPanel, Loading } from "../ui.js";
 
 const SHOWN = 300;
@@ -25,7 +26,7 @@ export function Events({ history, version, route, go }) {
       .reverse();
   }, [history, version, level, text, all]);
   const change = (part) => go(route.path, { ...route.query, ...part }, { replace: true });
-  return html`<form class="row filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+  return html`<form class="row find-bar" role="search" onSubmit=${(event) => event.preventDefault()}>
       <label class="row">Level
         <select value=${level} onChange=${(event) => change({ level: event.target.value })}>
           <option value="">all</option>
@@ -45,7 +46,7 @@ export function Events({ history, version, route, go }) {
               html`<li key=${event.id} class=${`event event-${event.level}`}>
                 <time datetime=${new Date(event.created_at * 1000).toISOString()}>${time(event.created_at)}</time>
                 <span class="event-level">${event.level}</span>
-                <span class="event-text">${event.message}</span>
+                <span class="event-text"><${Said} inline text=${event.message} /></span>
               </li>`,
           )}
         </ol>`}
@@ -79,7 +80,7 @@ export function Log({ api, history, version, job }) {
     }
   }
   if (!history.events.length) return html`<${Loading} what="Loading the log" />`;
-  return html`<div class="row filters">
+  return html`<div class="row find-bar">
       <button type="button" onClick=${save}>Save the whole log</button>
       ${history.events.length > LINES && html`<span class="soft small">The newest ${LINES} of ${history.events.length} lines.</span>`}
     </div>
@@ -89,5 +90,5 @@ export function Log({ api, history, version, job }) {
 
 function line(event) {
   const at = new Date(event.created_at * 1000).toISOString().slice(0, 19).replace("T", " ");
-  return `${at}  ${event.level.padEnd(5)}  ${event.message.replaceAll("\n", "\n    ")}`;
+  return `${at}  ${event.level.padEnd(5)}  ${named(event.message).replaceAll("\n", "\n    ")}`;
 }

@@ -2,11 +2,11 @@
 // service checks it whole, says what it would take (dry run), and queues it.
 import { html, useEffect, useMemo, useRef, useState } from "../dom.js";
 import { may } from "../actions.js";
+import { onceKey } from "../api.js";
 import { at, check, placed } from "../schema.js";
 import { said, SpecForm } from "../spec_form.js";
 import { Empty, ErrorPanel, Field, Loading, useLoad } from "../ui.js";
 import { Report } from "./submit_report.js";
-
 
 export function View({ api, route, go, me }) {
   const { data: schema, error, reload } = useLoad(({ signal }) => api.get("/v1/config/schema", { signal }), []);
@@ -17,7 +17,7 @@ export function View({ api, route, go, me }) {
   const [failure, setFailure] = useState(null);
   const [busy, setBusy] = useState(null);
   const [tried, setTried] = useState(false);
-  const once = useRef(crypto.randomUUID());
+  const once = useRef(onceKey());
   useEffect(() => {
     document.title = "New job · Strop";
   }, []);
@@ -40,7 +40,7 @@ export function View({ api, route, go, me }) {
   const touched = () => {
     setFailure(null);
     setReport(null);
-    once.current = crypto.randomUUID();
+    once.current = onceKey();
   };
   const change = (path, value) => {
     setSpec((before) => placed(before, path, value));
@@ -153,7 +153,7 @@ function Path({ api, me, label, path, hint, upload = false, value, change, probl
   return html`<${Field} label=${label} hint=${state?.told ?? hint} problem=${state?.error ?? said(problems, path)}>
     ${(more) =>
       html`<span class="path">
-        <input ...${more} value=${set ?? ""} spellcheck=${false} onChange=${(event) => change(path, event.target.value.trim() || undefined)} />
+        <input ...${more} value=${set ?? ""} spellcheck=${false} onInput=${(event) => change(path, event.target.value || undefined)} onChange=${(event) => change(path, event.target.value.trim() || undefined)} />
         ${upload && may(me, "files:write") &&
         html`<label class="button">${state?.busy ? "Sending…" : "Send a file"}
           <input type="file" class="hidden-text" accept=".jsonl,.json,.parquet" aria-label=${`Send a file of ${label.toLowerCase()}`} onChange=${send} />

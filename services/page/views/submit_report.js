@@ -1,6 +1,7 @@
 // What a dry run found: tokens, memory of every tier, time, and tasks as the models will read them.
 import { html } from "../dom.js";
 import { bytes, count, duration, number } from "../format.js";
+import { Said } from "../said.js";
 import { Badge } from "../ui.js";
 
 export function Report({ report }) {
@@ -8,7 +9,7 @@ export function Report({ report }) {
   const fits = memory.host_fits;
   return html`<section class="panel stack report" role="status">
     <h2>Dry run: this job can be queued</h2>
-    ${notes.length > 0 && html`<ul class="plain">${notes.map((note) => html`<li>${note}</li>`)}</ul>`}
+    ${notes.length > 0 && html`<ul class="plain">${notes.map((note) => html`<li><${Said} inline text=${note} /></li>`)}</ul>`}
     <div class="readings">
       <${Figure} name="Tasks" value=${count(tasks.train)} told=${`${count(tasks.holdout ?? 0)} held out`} />
       <${Figure} name="Prompt" value=${`${number(tokens.prompt.mean)} tokens`} told=${`${count(tokens.prompt.min)} to ${count(tokens.prompt.max)}`} />
@@ -43,7 +44,7 @@ export function Report({ report }) {
     ${preview.length > 0 && html`<h3>Tasks as the models read them</h3>`}
     ${preview.map(
       (task) =>
-        html`<details class="preview"><summary>${task.id} <span class="soft small">${task.policy.tokens} tokens</span></summary>
+        html`<details class="preview"><summary><${Said} inline text=${task.id} /> <span class="soft small">${task.policy.tokens} tokens</span></summary>
           <h4 class="soft small">Policy</h4><${Laid} view=${task.policy} />
           <h4 class="soft small">Teacher</h4>
           ${task.teacher ? html`<${Laid} view=${task.teacher} />` : html`<p class="soft">${task.teacher_note}</p>`}
@@ -59,6 +60,6 @@ function Figure({ name, value, told }) {
 /** A prompt, each span named for whose it is; what only the teacher reads stands out. */
 function Laid({ view }) {
   return html`<div class="laid mono">
-    ${view.spans.map((span) => html`<p class=${span.of === "privileged" ? "laid-privileged" : ""}><b class="soft small">${span.of}</b> ${span.text}</p>`)}
+    ${view.spans.map((span) => html`<p class=${span.of === "privileged" ? "laid-privileged" : ""}><b class="soft small">${span.of}</b> <${Said} inline text=${span.text} /></p>`)}
   </div>`;
 }

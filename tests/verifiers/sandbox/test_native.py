@@ -49,9 +49,20 @@ def test_the_compilers_complaint_is_evidence(sandbox: Sandbox) -> None:
         '__asm__(".incbin \\"/etc/passwd\\"");int main(){}',
         '#include "/proc/self/environ"\nint main(){}',
         '#include "/root/.bashrc"\nint main(){}',
+        "#include </dev/zero>\nint main(){}",
+        '#include_next "/etc/passwd"\nint main(){}',
+        '__asm__(".include \\"/etc/passwd\\"");int main(){}',
+        'const char p[] = {\n#embed "/etc/passwd"\n};int main(){}',
+        '#line 1 "/etc/passwd"\nint main( {',
+        '__asm__(".rept 1000000000\\n.quad 1\\n.endr");int main(){}',
+        '__asm__(".fill 4000000000,8,1");int main(){}',
+        "char a[1L<<40]={1};int main(){return a[0];}",
+        "int main(){return " + "(" * 100_000 + "1" + ")" * 100_000 + ";}",
     ],
 )
-def test_a_source_cannot_include_what_is_not_the_compilers(sandbox: Sandbox, source: str) -> None:
+def test_a_source_gets_nothing_but_a_complaint_from_the_compiler(
+    sandbox: Sandbox, source: str
+) -> None:
     verdict = judge(sandbox, source)
     assert verdict.status == "malformed", verdict
     assert "root:" not in verdict.evidence["reason"]
@@ -84,6 +95,12 @@ def test_a_source_cannot_include_what_is_not_the_compilers(sandbox: Sandbox, sou
         'mkdir("/tmp/strop-native", 0700)',
         "setuid(65534)",
         "prctl(1, 0, 0, 0, 0)",
+        "raw(2, \"/etc/passwd\")",
+        "raw(59, \"/bin/sh\")",
+        "raw(0x40000000 | 2, \"/etc/passwd\")",
+        "old(20)",
+        "read(3, (char[9]){0}, 9)",
+        "write(4, \"4\", 1)",
     ],
 )  # fmt: skip
 def test_a_program_gets_nowhere(sandbox: Sandbox, attempt: str) -> None:
@@ -98,6 +115,17 @@ def test_a_program_gets_nowhere(sandbox: Sandbox, attempt: str) -> None:
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+long raw(long number, const char *path) {{
+    long got;
+    __asm__ volatile("syscall" : "=a"(got) : "0"(number), "D"(path), "S"(0L), "d"(0L)
+                     : "rcx", "r11", "memory");
+    return got < 0 ? -1 : got;
+}}
+long old(int number) {{
+    int got;
+    __asm__ volatile("int $0x80" : "=a"(got) : "0"(number) : "memory");
+    return got < 0 ? -1 : got;
+}}
 int main() {{ long got = {attempt}; puts(got == -1 ? "blocked" : "got through"); }}"""
     verdict = judge(sandbox, source, stdio=[{"stdout": "blocked"}])
     assert verdict.status == "correct", verdict
@@ -113,6 +141,16 @@ int main() {{ long got = {attempt}; puts(got == -1 ? "blocked" : "got through");
         ("int f(int x){return f(x+1)+f(x+2);}int main(){return f(0);}", "wrong"),
         ("int main(){*(volatile int*)0=1;}", "wrong"),
         ("#include <stdlib.h>\nint main(){abort();}", "wrong"),
+        ("#include <unistd.h>\nint main(){for(;;)fork();}", "timeout"),
+        ("#include <pthread.h>\n#include <unistd.h>\nvoid*g(void*p){sleep(99);return 0;}int main(){"
+         "pthread_attr_t a;pthread_attr_init(&a);pthread_attr_setstacksize(&a,16384);"
+         "for(;;){pthread_t t;pthread_create(&t,&a,g,0);}}", "timeout"),
+        ("#define _GNU_SOURCE\n#include <sched.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
+         "int g(void*p){for(;;)pause();}int main(){char*s=malloc(1<<16)+65000;for(;;)"
+         "clone(g,s,CLONE_VM|CLONE_THREAD|CLONE_SIGHAND|CLONE_FS|CLONE_FILES,0);}", "timeout"),
+        ("#include <signal.h>\nint main(){for(int i=1;i<65;i++)signal(i,SIG_IGN);for(;;);}", "timeout"),
+        ("#include <stdio.h>\nint main(){for(;;)fputs(\"4\",stderr);}", "timeout"),
+        ("#include <unistd.h>\nint main(){for(int i=3;i<100;i++)write(i,\"4\\n\",2);}", "wrong"),
         ("int main(){for(;;)puts(\"4\");}", "wrong"),
         ("int main(){puts(\"4\");return 0;}", "wrong"),
         ("#include <stdlib.h>\n#include <string.h>\nint main(){for(;;){char*p=malloc(1<<26);"
@@ -129,10 +167,11 @@ def test_a_hostile_program_costs_only_itself(sandbox: Sandbox, source: str, stat
 def test_a_source_that_never_compiles_is_ended_with_all_its_passes(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "COMPILE_S", 1.0)
     doubled = "\n".join(f"#define D{n} D{n - 1} D{n - 1}" for n in range(1, 40))
     source = f"#define D0 ;\n{doubled}\nint main(){{ D39 }}"
-    verdict = judge(sandbox, source, language="cpp")
+    with monkeypatch.context() as impatient:
+        impatient.setattr(programs, "COMPILE_S", 1.0)
+        verdict = judge(sandbox, source, language="cpp")
     assert (verdict.status, verdict.evidence["limit"]) == ("timeout", "compile")
     deadline = time.monotonic() + 10  # a killed process takes a moment to give its memory back
     while left := _processes("cc1plus", sandbox):
