@@ -131,6 +131,20 @@ def test_an_alert_has_a_runbook_and_a_test(rule: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    """And every file that it names, as they lie in the container."""
+    for path in PROMETHEUS.glob("*.yml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "api_key").write_text("strop_of_nobody")
+    run = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{len(RULES)} rules found" in run.stdout + run.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_the_alerts_fire_when_they_should() -> None:
     run = subprocess.run(
         ["promtool", "test", "rules", "alerts_test.yml"],

@@ -10,6 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.grafana import dashboards
+from deploy.prometheus import rule
 from docs.generate import ELSEWHERE
 from services.api.binding import check_transport
 from services.api.gate import Names
@@ -86,6 +88,20 @@ def test_every_component_joins_an_overlay(extended: tuple[str, tuple[Manifest, .
     check(tuple(item for item in objects if item not in plain))
 
 
+def test_monitoring_brings_the_alerts_and_every_dashboard_to_the_cluster() -> None:
+    objects = rendered(KUBERAY / "overlays" / "gpu-multi")
+    written = (KUBERAY / "components" / "monitoring" / "alerts.yaml").read_text(encoding="utf-8")
+    assert written == rule.rendered(), "run python deploy/prometheus/rule.py"
+    groups = named(objects, "PrometheusRule", "strop")["spec"]["groups"]
+    assert groups == yaml.safe_load(rule.ALERTS.read_text(encoding="utf-8"))["groups"]
+    boards = named(objects, "ConfigMap", "strop-dashboards")
+    assert boards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert boards["metadata"]["namespace"] == "strop"
+    assert boards["data"] == {
+        f"strop-{name}.json": dashboards.rendered(name) for name in dashboards.DASHBOARDS
+    }
+
+
 def test_the_example_of_a_rayjob_is_valid() -> None:
     check(({**EXAMPLE, "metadata": {**EXAMPLE["metadata"], "name": "once"}},))
 
@@ -134,7 +150,11 @@ def test_secrets_are_named_and_never_written_down(objects: tuple[Manifest, ...])
 
 
 def named_settings(objects: tuple[Manifest, ...]) -> dict[str, str]:
-    (found,) = of_kind(objects, "ConfigMap")
+    (found,) = (
+        item
+        for item in of_kind(objects, "ConfigMap")
+        if item["metadata"]["name"].startswith("strop-settings-")
+    )
     return found["data"]
 
 
