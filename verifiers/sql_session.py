@@ -6,6 +6,7 @@ SELECTs on it or on a made-up copy of it, within limits.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,10 +92,10 @@ class Budget:
         waited = time.monotonic() - self._wall
         return min(self._seconds - (self._clock() - self._start), SLACK * self._seconds - waited)
 
-    @property
-    def wall_left(self) -> float:
-        """Seconds left where the clock is the wall's."""
-        return self._seconds - (time.monotonic() - self._wall)
+    def for_watchers(self) -> Budget:
+        """What is left of CPU seconds of this thread, for other threads to ask."""
+        mine = time.pthread_getcpuclockid(threading.get_ident())
+        return Budget(self.left, lambda: time.clock_gettime(mine))
 
 
 class Session(Protocol):

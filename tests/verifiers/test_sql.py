@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,6 +248,27 @@ def test_copies_are_made_once_and_keep_every_key(shop: Path):
         budget = Budget(5.0)
         assert exam.session.run(orphans, budget).rows == [(0,)]
         assert exam.session.run("SELECT 1 FROM sale WHERE amount IS NULL", budget).rows == []
+
+
+def test_a_watcher_counts_what_the_query_worked_and_not_what_it_waited():
+    watched = Budget(0.3).for_watchers()
+    asked: list[float] = []
+
+    def ask():
+        asked.append(watched.left)
+
+    def ask_from_elsewhere() -> float:
+        other = threading.Thread(target=ask)
+        other.start()
+        other.join()
+        return asked[-1]
+
+    time.sleep(0.4)
+    assert ask_from_elsewhere() > 0.2, "a busy machine costs no query its time"
+    worked = time.thread_time()
+    while time.thread_time() - worked < 0.3:
+        pass
+    assert ask_from_elsewhere() <= 0
 
 
 def test_a_gold_that_leaves_its_result_open_rejects_no_right_query(shop: Path):
