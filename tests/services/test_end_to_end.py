@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.traces import read_step, step_paths
+from tests.deploy.expressions import RULES, expressions, series
 from tests.services.local_service import Up, running
+from tests.services.prometheus_server import prometheus
 from tests.tiny_model import make_tiny_model
 from trainer.model_files import looks_like_model
 
@@ -29,7 +32,12 @@ SERVING = {"STROP_SERVE_KV_CACHE_GIB": "0.05", "STROP_SERVE_IDLE_SECONDS": "10"}
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with running(tmp_path_factory.mktemp("home"), **SERVING) as up:
+    broken = tmp_path_factory.mktemp("broken")
+    (broken / "wandb.py").write_text(
+        "Settings = dict\ndef init(**_): raise ConnectionError('nobody is there')"
+    )
+    trackers = {"PYTHONPATH": str(broken), "WANDB_API_KEY": "of-nobody"}
+    with running(tmp_path_factory.mktemp("home"), **SERVING, **trackers) as up:
         yield up
 
 
@@ -111,7 +119,8 @@ def await_cpus(service: Up, *, used: bool) -> None:
 def test_a_job_over_http_trains_through_every_tier_and_is_paused_on_its_way(
     service: Up, rest: httpx.Client, spec: dict[str, Any]
 ) -> None:
-    job = submit(rest, {**spec, "steps": 4})
+    tracking = [{"kind": "tensorboard"}, {"kind": "wandb", "project": "none"}]
+    job = submit(rest, {**spec, "steps": 4, "tracking": tracking})
     events: list[dict[str, Any]] = []
     statuses: list[str] = []
     for event in followed(rest, job):
@@ -130,6 +139,12 @@ def test_a_job_over_http_trains_through_every_tier_and_is_paused_on_its_way(
     record = rest.get(f"{JOBS}/{job}").json()
     assert record["status"] == "succeeded", events[-1]
     assert statuses == ["queued", "running", "paused", "queued", "running", "succeeded"]
+    # A tracker that fails is told of, and is all that fails.
+    told = [event["message"] for event in events if event["message"].startswith("tracking: wandb")]
+    assert told, "the failure is an event of the job"
+    assert "ConnectionError: nobody is there" in told[0]
+    folder = Path(service.facts["home"]) / "jobs" / job / "tracking" / "tensorboard"
+    assert b"train/reward_mean" in b"".join(path.read_bytes() for path in folder.iterdir())
 
     data = [event["data"] for event in events]
     steps = [item for item in data if item["kind"] == "step"]
@@ -218,6 +233,64 @@ def test_no_secret_is_in_logs_answers_command_lines_or_what_the_cluster_was_told
     told = home / "store_url"
     assert secrets["store"] in told.read_text(), "the controller was told by a file"
     assert told.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.timeout(600)
+def test_prometheus_finds_every_metric_that_dashboards_and_alerts_read(
+    service: Up, rest: httpx.Client, spec: dict[str, Any], tmp_path: Path
+) -> None:
+    """Debian's own, with the shipped configuration, against a running job."""
+    made = rest.post("/v1/keys", json={"name": "prometheus", "scopes": ["metrics:read"]})
+    key, engines = made.raise_for_status().json()["api_key"], service.facts["engine_metrics_url"]
+    with prometheus(tmp_path, service.facts["url"], engines, key) as client:
+
+        def asked(path: str, **parameters: str) -> Any:
+            answer = client.get(f"/api/v1/{path}", params=parameters).json()
+            assert answer["status"] == "success", (parameters, answer)
+            return answer["data"]
+
+        # A random model writes one of the letters now and then, so that its steps learn something.
+        letters = {"kind": "text", "regex": "(?s).*[a-m].*", "extract": {"kind": "text"}}
+        rows = [
+            {
+                "id": f"letters-{n}",
+                "messages": [{"role": "user", "content": f"Say anything {n}."}],
+                "verifier": letters,
+                "privileged": {"answer": "abcd"},
+            }
+            for n in range(4)
+        ]
+        (tmp_path / "letters.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        watched = {
+            **spec,
+            "name": "watched",
+            "steps": 100_000,
+            "tasks": {**spec["tasks"], "train": str(tmp_path / "letters.jsonl")},
+            "sampling": {"group_size": 4, "groups_per_step": 4, "max_tokens": 8},
+            "evaluation": {"every": 2},
+            "checkpoint": {"every": 2},
+        }
+        job = submit(rest, watched)
+        read = {name for text in expressions().values() for name in series(text)}
+        assert len(read) > 60
+        deadline = time.monotonic() + 240
+        # vLLM exports a counter from its first increment on, and these engines have room enough.
+        read.remove("ray_vllm_num_preemptions_total")
+        while missing := read - set(asked("label/__name__/values")):
+            assert time.monotonic() < deadline, sorted(missing)
+            time.sleep(1)
+        for place, text in expressions().items():
+            chosen = re.sub(r"\$(job|kind)", ".*", text)
+            assert isinstance(asked("query", query=chosen)["result"], list), place
+        assert {one["health"] for one in asked("targets")["activeTargets"]} == {"up"}
+        rules = [rule for group in asked("rules")["groups"] for rule in group["rules"]]
+        assert {rule["name"] for rule in rules} == {rule["alert"] for rule in RULES}
+        assert {rule["health"] for rule in rules} == {"ok"}
+
+    assert f'job_id="{job}"' in rest.get("/metrics").text
+    assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
+    assert list(followed(rest, job))[-1]["data"]["status"] == "cancelled"
+    assert f'job_id="{job}"' not in rest.get("/metrics").text, "its gauges went with it"
 
 
 @pytest.mark.timeout(600)
