@@ -18,7 +18,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over seeds with its 95 % interval (Student's t), and the number of seeds."""
+    """A mean over seeds with its 95 % interval (Student's t), and the number of seeds.
+
+    One seed has no interval, and none is printed.
+    """
 
     mean: float
     low: float
@@ -26,10 +29,12 @@ class Interval:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return format(self)
 
     def __format__(self, spec: str) -> str:
         """With `+`, as a difference."""
+        if self.n < 2:
+            return f"{self.mean:{spec}.1f}"
         return f"{self.mean:{spec}.1f} [{self.low:{spec}.1f}, {self.high:{spec}.1f}]"
 
 
