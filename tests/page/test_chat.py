@@ -143,11 +143,3 @@ def test_a_prompt_that_nobody_answered_is_there_to_be_sent_again(
     page.get_by_role("button", name="Send to both").click()
     expect(trained.locator(".turn-assistant .said")).to_have_text("Yes.")
     assert [turn["role"] for turn in models.asked[0]["messages"]] == ["user"]
-
-
-def test_a_model_that_cannot_be_asked_is_told(seen: Seen) -> None:
-    seen.allowed = ["503", "409"]
-    page = seen.open("#/chat")
-    ask(page, "What is 1 + 1?")
-    expect(page.get_by_role("alert").first).to_be_visible(timeout=60_000)
-    assert seen.barriers() == []

@@ -114,6 +114,16 @@ OTHERS = [
 
 
 @BOTH
+def test_a_chat_that_no_model_server_answers_says_so(seen: Seen) -> None:
+    seen.allowed = ["503", "409"]
+    page = seen.open("#/chat")
+    prompt = page.get_by_label("Prompt for both")
+    prompt.fill("What is 1 + 1?")
+    prompt.press("Enter")
+    expect(page.get_by_role("alert").first).to_be_visible(timeout=60_000)
+    assert seen.barriers() == []
+
+
 @pytest.mark.parametrize("run", ["finished", "running", "others"])
 def test_every_view_opens_by_its_address_and_has_no_barrier(
     seen: Seen, scheme: str, run: str

@@ -63,6 +63,7 @@ export function Log({ api, history, version, job }) {
     if (follows.current && box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines]);
   const watch = () => {
+    if (!box.current) return; // a scroll that is told after the view has gone
     const { scrollTop, scrollHeight, clientHeight } = box.current;
     follows.current = scrollHeight - scrollTop - clientHeight < 40;
   };
