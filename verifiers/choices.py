@@ -1,7 +1,8 @@
 """Options and their letters: which option a short text names.
 
 An upper-case letter (`B`, `(B)`, `B. Paris`, `option B`) or an option's own text names
-it, and a number or formula equal to that text. A lower-case letter names nothing: `a` is an article and a variable.
+it, and a number or formula equal to that text. A lower-case letter names nothing: `a` is an
+article and a variable.
 """
 
 from __future__ import annotations
@@ -59,12 +60,10 @@ def gold_index(answer: str, choices: Sequence[str]) -> int | None:
 def first_named(text: str, choices: Sequence[str]) -> set[int]:
     """The option that the first line names by itself: an answer with an explanation below."""
     first, *_, last = text.splitlines()
-    found = {_alone(line, choices) for line in (first, last)} - {None}
-    return (
-        {index for index in found if index is not None}
-        if _alone(first, choices) is not None
-        else set()
-    )
+    lead, end = _alone(first, choices), _alone(last, choices)
+    if lead is None:
+        return set()
+    return {lead} if end is None else {lead, end}
 
 
 def _alone(line: str, choices: Sequence[str]) -> int | None:

@@ -98,7 +98,8 @@ _PLAIN_TEXT = re.compile(
     r"\\text\{\s*((?:\\?\$\s*)?[-+]?[\d.,/ ]*\d\s*\\?%?"
     r"|[A-Z](?:\s*,\s*(?:and\s+)?[A-Z])+|\d[\d.,]*(?:\s+[a-zA-Z]{2,})+)\s*\}"
 )
-_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+TEXT = re.compile(r"\\text\{([^{}]*)\}")
+"""Words within a formula, once they are normalised."""
 _TO = re.compile(r"(\d+)\s*(?:\\text\{\s*)?\bto\b(?:\s*\})?\s*(\d+)")
 _SYNONYMS = {
     **dict.fromkeys(("infinity", "positive infinity", r"+\infty"), r"\infty"),
@@ -154,7 +155,7 @@ def normalize(text: str) -> str:
         return f"{opening}{outward[2]}{closing}"
     text = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
     text = re.sub(r"^(?:\{\}|[=:]|\\approx\b)+\s*", "", _CURRENCY.sub("", text, count=1)).strip()
-    return _SYNONYMS.get(" ".join(_TEXT.sub(r"\1", text).casefold().split()), text)
+    return _SYNONYMS.get(" ".join(TEXT.sub(r"\1", text).casefold().split()), text)
 
 
 def _fraction(decimal: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from verifiers import algebra, expression, inequalities
 from verifiers.algebra import AlgebraError, TooLargeError, Value
 from verifiers.answers import Answer, Equation, Name, Numeral, Parts, Relation, Scalar
 from verifiers.expression import UnreadableError
-from verifiers.notation import balanced, enclosed, normalize, split, words
+from verifiers.notation import TEXT, balanced, enclosed, normalize, split, words
 from verifiers.units import split_unit
 
 MAX_PARTS = 200
@@ -64,7 +64,6 @@ _SHORT_WORDS = frozenset((
 ))
 # fmt: on
 _TIME = re.compile(r"\d{1,2}(?::\d{2}){0,2}\s*[aApP]\.?\s*[mM]\.?")
-_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TIMES = re.compile(  # between two numbers, where a variable would have no place
     r"(?<=[\d)}%])\s*[xX]\s*(?=[\d.])|(?<=[\d)}%\w])\s+[xX]\s+(?=[\d.(]|\\frac)"
     r"|(?<=[\d)}%])\s*\\text\{\s*[xX]\s*\}\s*(?=[\d.(]|\\frac)"
@@ -131,7 +130,7 @@ def _read(text: str, depth: int) -> Answer:
         left, right = sides[0], sides[-1]
         if len({expression.number(side) for side in sides} - {None}) > 1:
             return Relation(text)  # 6 = 5
-        labelled = _LABEL.fullmatch(_TEXT.sub(r"\1", left)) is not None
+        labelled = _LABEL.fullmatch(TEXT.sub(r"\1", left)) is not None
         if labelled:
             return Equation(text, Name(left), _read(right, depth + 1), True)
         if expression.number(left) is not None:
@@ -163,7 +162,7 @@ def _rows(pieces: Sequence[str]) -> list[list[str]]:
 
 def _signed(text: str) -> list[str]:
     """Both values of `2 \\pm 1`; any other text by itself."""
-    if "\\pm" not in text or len(_EITHER.findall(text)) != 1:
+    if len(_EITHER.findall(text)) != 1:
         return [text]
     return [_EITHER.sub("+", text), _EITHER.sub("-", text)]
 
@@ -210,7 +209,7 @@ def _worked_out(working: str, result: str) -> Value | None:
 
 
 def _without_words(text: str) -> str:
-    return _COUNTED.sub("", _TEXT.sub(r" \1 ", text))
+    return _COUNTED.sub("", TEXT.sub(r" \1 ", text))
 
 
 def _number_of(text: str) -> Value | None:
@@ -258,14 +257,14 @@ def _numeral(text: str) -> Numeral | None:
 
 
 def _scalar(text: str) -> Answer:
-    if text[-1] in "mM}." and _TIME.fullmatch(plain := _TEXT.sub(r" \1 ", text).strip()):
+    if text[-1] in "mM}." and _TIME.fullmatch(plain := TEXT.sub(r" \1 ", text).strip()):
         clock = re.sub(r"[.\s]", "", plain).lower().lstrip("0")
         return Name(clock if ":" in clock else f"{clock[:-2]}:00{clock[-2:]}")
     body, unit = split_unit(text)
     try:
         value = expression.parse(body)
     except UnreadableError:
-        plain = _TEXT.sub(r" \1 ", text).strip()
+        plain = TEXT.sub(r" \1 ", text).strip()
         if re.fullmatch(r"[^\W\d_][^\W\d_ '()-]*(?:[ '-]+[^\W\d_]+)*", plain):
             return Name(plain)
         _refuse_prose(text if len(plain) == len(text) else plain)
@@ -275,7 +274,7 @@ def _scalar(text: str) -> Answer:
     except AlgebraError:
         return Scalar(text)
     if unit is None and _looks_like_a_word(text):
-        return Name(_TEXT.sub(r"\1", text))
+        return Name(TEXT.sub(r"\1", text))
     decimal = expression.number(body)
     digits = len(re.sub(r"\D", "", body).lstrip("0")) if decimal is not None and "." in body else 0
     return Scalar(text, value, unit, decimal, digits)
@@ -288,7 +287,7 @@ def _looks_like_a_word(text: str) -> bool:
 def _refuse_prose(text: str) -> None:
     found = [
         word
-        for word in words(_TEXT.sub("", text))
+        for word in words(TEXT.sub("", text))
         if word.lower() not in _MATHEMATICAL_WORDS
         and (len(word) > 2 or word.lower() in _SHORT_WORDS)
     ]

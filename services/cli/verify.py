@@ -30,10 +30,8 @@ def verify(
     """Judge {"id", "verifier", "completion"} lines from standard input, in order."""
     from verifiers.verify_lines import verify_with
 
-    for stream in (
-        sys.stdin,
-        sys.stdout,
-    ):  # whatever the locale says: a file means the same everywhere
+    # Whatever the locale says: a file means the same everywhere.
+    for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
