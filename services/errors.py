@@ -7,9 +7,14 @@ with which value, where, and what to do. Knows nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+
+def validation_message(item: Mapping[str, Any]) -> str:
+    """What one item of a pydantic error says, without pydantic's word for a ValueError."""
+    return item["msg"].removeprefix("Value error, ")
 
 
 class StropError(Exception):

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from services.config import JobSpec
+from services.errors import validation_message
 from trainer.algorithm_spec import External, Opd
 
 
@@ -20,7 +21,7 @@ def describe(error: ValidationError) -> list[dict[str, str]]:
     problems: list[dict[str, str]] = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         field = ".".join(str(part) for part in item["loc"]) or "job"
-        problems.append({"field": field, "message": item["msg"].removeprefix("Value error, ")})
+        problems.append({"field": field, "message": validation_message(item)})
     return problems
 
 

@@ -7,7 +7,6 @@ In: a digest, example rollouts. Out: markup, or a file.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from services.report import ALL, AROUND_STEPS, Digest, duration, gain_text, percent
 from services.report_chart import reward_chart
 from services.report_rollouts import Example, Token
+from services.whole_files import written_whole
 
 _FULL, _PALE = 0.95, 0.1
 
@@ -223,10 +223,9 @@ def page(report: Digest, examples: Sequence[Example]) -> str:
 def write_page(path: str | Path, report: Digest, examples: Sequence[Example]) -> Path:
     """Write the page, whole or not at all, and answer its path."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(page(report, examples), encoding="utf-8", errors="replace")
-    os.replace(partial, path)
+    text = page(report, examples)
+    with written_whole(path) as file:
+        file.write(text.encode(errors="replace"))
     return path
 
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
 from services.access_settings import AccessSettings, Names
-from services.errors import BadSettings
+from services.errors import BadSettings, validation_message
 
 DEFAULT_PORT = 8420
 
@@ -196,5 +196,5 @@ def load_settings() -> Settings:
 def _told(item: ErrorDetails) -> str:
     """One bad variable, or what several together got wrong."""
     if not item["loc"]:
-        return item["msg"].removeprefix("Value error, ")
+        return validation_message(item)
     return f"STROP_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}"

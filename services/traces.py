@@ -10,7 +10,6 @@ trace_vocabulary.py). Reads and writes files; knows nothing of models, Ray or to
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,9 @@ ROW_GROUP_TOKENS = 2**16
 def write_job(folder: str | Path, spec: Mapping[str, Any]) -> Path:
     """Keep the job's resolved spec, as plain JSON data, beside its steps."""
     path = Path(folder) / JOB_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with written_whole(path) as file:
+        file.write(text.encode())
     return path
 
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from services import errors
-from services.errors import InvalidRequest, Problem, StropError
+from services.errors import InvalidRequest, Problem, StropError, validation_message
 
 _log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def install(app: FastAPI) -> None:
         problems = [
             Problem(
                 ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
-                item["msg"].removeprefix("Value error, "),
+                validation_message(item),
             )
             for item in error.errors()
         ]

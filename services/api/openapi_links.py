@@ -17,9 +17,10 @@ _LIKE_IT = re.compile(r"(?P<place>.*)/\{\w+\}/retry")
 def add_links(paths: Mapping[str, Mapping[str, dict[str, Any]]]) -> None:
     """Give each operation that makes an object the links to what takes its `id`."""
     for path, methods in paths.items():
+        if "post" not in methods:
+            continue
         again = _LIKE_IT.fullmatch(path)
-        links = dict(_links(paths, again["place"] if again else path))
-        if links and "post" in methods:
+        if links := dict(_links(paths, again["place"] if again else path)):
             methods["post"]["responses"]["200"]["links"] = links
 
 
