@@ -8,7 +8,6 @@ Two runs of the same tasks, so that the page has something to compare.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import tasks
 import yaml
-from run import HERE, STROP, say, service
+from run import HERE, STROP, followed, say, service
 
 RECORDED = HERE.parents[1] / "services" / "recorded" / "quickstart.zip"
 
@@ -35,10 +34,8 @@ def by_grpo(home: Path) -> Path:
 
 def finished(job: Path) -> str:
     """Submit a job and follow it to its end; its id. Exits when it does not succeed."""
-    command = [*say(STROP, "submit", job), "--json"]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    job_id = json.loads(answer.stdout)["id"]
-    if status := subprocess.run([STROP, "logs", job_id, "--follow"], check=False).returncode:
+    job_id, status = followed(say(STROP, "submit", job, "--follow"))
+    if status:
         sys.exit(status)
     return job_id
 

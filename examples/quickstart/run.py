@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tasks
@@ -61,6 +61,17 @@ def service() -> Iterator[None]:
         process.wait(STOP_SECONDS)
 
 
+def followed(submit: Sequence[str]) -> tuple[str, int]:
+    """What `submit --follow` does, in its two parts: the job's id, and its exit status."""
+    command = [word for word in submit if word != "--follow"]
+    answer = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=False)
+    if answer.returncode:
+        sys.exit(answer.returncode)
+    job = json.loads(answer.stdout)["id"]
+    print(job, flush=True)
+    return job, subprocess.run([STROP, "logs", job, "--follow"], check=False).returncode
+
+
 def main() -> None:
     """Run the quickstart; the exit status is the job's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -74,14 +85,7 @@ def main() -> None:
         print(os.path.relpath(path))
     with service():
         command = say(STROP, "submit", HERE / "job.yaml", "--follow")
-        answer = subprocess.run(
-            [*command[:-1], "--json"], stdout=subprocess.PIPE, text=True, check=False
-        )
-        if answer.returncode:
-            sys.exit(answer.returncode)
-        job = json.loads(answer.stdout)["id"]
-        print(job, flush=True)
-        status = subprocess.run([STROP, "logs", job, "--follow"], check=False).returncode
+        job, status = followed(command)
         page = home / "report.html"
         subprocess.run(say(STROP, "report", job, "--html", page), check=True)
         shown = subprocess.run(
