@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,14 +12,13 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, TypeVar
 
-import httpx
-
 from services.callers import Scope
 from services.key_store import KeyStore
-from services.processes import spawn, stop
+from services.processes import stop
 from services.redis_server import EmbeddedValkey
 from services.store import Store
 from tests.page import written
+from tests.services.running import await_ready, spawn_api
 
 T = TypeVar("T")
 
@@ -39,7 +35,8 @@ class Site:
     store_url: str
     home: Path
     _thread: ThreadPoolExecutor
-    _spawn: Callable[[], Popen[bytes]]
+    _fd: int
+    _log: Path
     _process: Popen[bytes] | None = None
     key: str = ""
     finished: str = ""
@@ -47,15 +44,9 @@ class Site:
 
     def start(self) -> None:
         """Start the API, and wait until it answers."""
-        self._process = self._spawn()
-        deadline = time.monotonic() + 240
-        while True:
-            assert time.monotonic() < deadline, "the API does not answer"
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
+        settings = {"STROP_HOME": str(self.home), "STROP_REDIS_URL": self.store_url}
+        self._process = spawn_api(self._fd, self._log, STROP_DATA_ROOTS="/", **settings)
+        await_ready(f"{self.url}/readyz", self._process, self._log, seconds=240)
 
     def stop(self) -> None:
         """Stop the API; its address stays taken, and whoever asks waits for the next one."""
@@ -131,19 +122,8 @@ def serving(folder: Path) -> Iterator[Site]:
         ThreadPoolExecutor(1) as thread,
         socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
     ):
-        fd = listener.fileno()
-
-        def api() -> Popen[bytes]:
-            return spawn(
-                [sys.executable, "-m", "services.api", "--fd", str(fd)],
-                log=log,
-                env={**os.environ, "STROP_HOME": str(home), "STROP_REDIS_URL": valkey.url,
-                     "STROP_DATA_ROOTS": "/"},
-                pass_fds=[fd],
-            )  # fmt: skip
-
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        site = Site(address, valkey.url, home, thread, api)
+        site = Site(address, valkey.url, home, thread, listener.fileno(), log)
         try:
             site.key = site.key_of("admin")
             site.finished = site.job(written.STEPS, ends=True)

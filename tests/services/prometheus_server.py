@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import yaml
+
+from services.processes import spawn, stop
+from tests.services.running import await_ready
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 
@@ -44,29 +45,19 @@ def prometheus(folder: Path, service: str, ray: str, key: str) -> Generator[http
         pytest.skip("prometheus is not installed (Debian's package of that name)")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                command,
-                f"--config.file={configuration(folder, service, ray, key)}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
+    url, log = f"http://127.0.0.1:{port}", folder / "log"
+    process = spawn(
+        [
+            command,
+            f"--config.file={configuration(folder, service, ray, key)}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={url.removeprefix('http://')}",
+        ],
+        log=log,
+    )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            deadline = time.monotonic() + 60
-            while True:
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                try:
-                    if client.get("/-/ready").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    time.sleep(0.1)
+        await_ready(f"{url}/-/ready", process, log, seconds=60)
+        with httpx.Client(base_url=url, timeout=30) as client:
             yield client
     finally:
-        process.terminate()
-        process.wait(30)
+        stop(process, deadline=30)

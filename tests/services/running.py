@@ -7,9 +7,10 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 import httpx
 
@@ -39,28 +40,36 @@ class Api:
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60)
 
 
+def spawn_api(fd: int, log: Path, **settings: str) -> Popen[bytes]:
+    """An API process on the listening socket `fd`, with these settings."""
+    return spawn(
+        [sys.executable, "-m", "services.api", "--fd", str(fd)],
+        log=log,
+        env={**os.environ, **settings},
+        pass_fds=[fd],
+    )
+
+
+def await_ready(url: str, process: Popen[bytes], log: Path, *, seconds: float) -> None:
+    """Until this address of a process answers 200; its log is told when it ends or is late."""
+    deadline = time.monotonic() + seconds
+    while True:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        with suppress(httpx.TransportError):
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        time.sleep(0.05)
+
+
 @contextmanager
 def api_server(log: Path, **settings: str) -> Generator[str]:
     """The url of an API process with these settings, which must not fail in silence."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        fd = listener.fileno()
-        process = spawn(
-            [sys.executable, "-m", "services.api", "--fd", str(fd)],
-            log=log,
-            env={**os.environ, **settings},
-            pass_fds=[fd],
-        )
+        process = spawn_api(listener.fileno(), log, **settings)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    deadline = time.monotonic() + 180
     try:
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.05)
+        await_ready(f"{url}/readyz", process, log, seconds=180)
         yield url
     finally:
         stop(process, deadline=10)

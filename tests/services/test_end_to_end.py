@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -49,21 +49,27 @@ def rest(service: Up) -> Iterator[httpx.Client]:
         yield client
 
 
+def write_tasks(path: Path, verifiers: Sequence[dict[str, Any]]) -> None:
+    """A task for each of these verifiers; what the teacher may see is its number."""
+    rows = [
+        {
+            "id": f"{path.stem}-{n}",
+            "messages": [{"role": "user", "content": f"Say anything {n}."}],
+            "verifier": verifier,
+            "privileged": {"answer": str(n)},
+        }
+        for n, verifier in enumerate(verifiers)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A job of two steps; the judged letter is one a random byte model writes now and then."""
     folder = tmp_path_factory.mktemp("job")
     for name, count in (("train", 6), ("holdout", 2)):
-        rows = [
-            {
-                "id": f"{name}-{n}",
-                "messages": [{"role": "user", "content": f"Say anything {n}."}],
-                "verifier": {"kind": "math", "answer": str(n)},
-                "privileged": {"answer": str(n)},
-            }
-            for n in range(count)
-        ]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        verifiers = [{"kind": "math", "answer": str(n)} for n in range(count)]
+        write_tasks(folder / f"{name}.jsonl", verifiers)
     return {
         "name": "tiny",
         "steps": 2,
@@ -251,16 +257,7 @@ def test_prometheus_finds_every_metric_that_dashboards_and_alerts_read(
 
         # A random model writes one of the letters now and then, so that its steps learn something.
         letters = {"kind": "text", "regex": "(?s).*[a-m].*", "extract": {"kind": "text"}}
-        rows = [
-            {
-                "id": f"letters-{n}",
-                "messages": [{"role": "user", "content": f"Say anything {n}."}],
-                "verifier": letters,
-                "privileged": {"answer": "abcd"},
-            }
-            for n in range(4)
-        ]
-        (tmp_path / "letters.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_tasks(tmp_path / "letters.jsonl", [letters] * 4)
         watched = {
             **spec,
             "name": "watched",
