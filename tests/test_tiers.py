@@ -37,7 +37,7 @@ TASKS = [
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    with local_ray(cpus=2):
+    with local_ray(cpus=4):
         yield
 
 
@@ -72,34 +72,83 @@ def scored(judged: Judged, scores: list[float]) -> Judged:
     return Judged(judged.rolled, ray.put(changed), tuple(scores), tuple(v.status for v in changed))
 
 
-def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
-    cluster: None, tmp_path: Path
-) -> None:
-    model = make_tiny_model(tmp_path / "model")
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def prompts(model: Path) -> dict[str, np.ndarray]:
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
-    prompts = {task.id: student_prompt(task, tokenizer) for task in TASKS}
-    spec = job(model)
+    return {task.id: student_prompt(task, tokenizer) for task in TASKS}
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def spec(model: Path) -> JobSpec:
+    sampling = {"group_size": 4, "groups_per_step": 3, "max_tokens": 48, "max_staleness": 1}
+    return job(model, sampling=sampling, steps=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("job")
+
+
+@pytest.fixture(scope="module")
+def tiers(
+    cluster: None,
+    loop: asyncio.Runner,
+    spec: JobSpec,
+    model: Path,
+    folder: Path,
+    prompts: dict[str, np.ndarray],
+) -> Iterator[RayTiers]:
+    """Started once, for that takes a minute; each test publishes the weights it needs."""
+    tiers = RayTiers(spec, model, folder, prompts)
+    try:
+        loop.run(tiers.start())
+        yield tiers
+    finally:
+        loop.run(tiers.stop())
+
+
+def direct_logprobs(model: Path, ids: list[int]) -> np.ndarray:
+    """What transformers says of these tokens after the first."""
+    policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    with torch.no_grad():
+        logits = policy(torch.tensor([ids])).logits[0, :-1]
+    return logits.log_softmax(-1).gather(-1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
+
+
+def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
+    tiers: RayTiers,
+    loop: asyncio.Runner,
+    model: Path,
+    folder: Path,
+    prompts: dict[str, np.ndarray],
+) -> None:
     probe = prompts["t1"].tolist()
 
     async def run() -> tuple[Any, list[Judged], dict[str, float], np.ndarray, str]:
-        tiers = RayTiers(spec, model, tmp_path / "job", prompts)
-        try:
-            await tiers.start()
-            await tiers.publish(0, to_teacher=True)
-            rolled = await side_by_side(tiers.generate(task, 4) for task in TASKS)
-            judged = await side_by_side(tiers.verify(group) for group in rolled)
-            groups = [scored(group, [1.0, 0.0, 0.0, 1.0]) for group in judged]
-            evidence = await tiers.score(groups)
-            metrics = await tiers.learn(groups, evidence, 0)
-            metrics |= await tiers.publish(1, to_teacher=False)
-            after = await tiers.generate(TASKS[0], 2)
-            engine = tiers.engines[0]
-            logprobs = await engine.prompt_logprobs.remote(probe)
-            return after, judged, metrics, logprobs, await tiers.checkpoint(1, {"position": 3})
-        finally:
-            await tiers.stop()
+        await tiers.publish(0, to_teacher=True)
+        rolled = await side_by_side(tiers.generate(task, 4) for task in TASKS)
+        judged = await side_by_side(tiers.verify(group) for group in rolled)
+        groups = [scored(group, [1.0, 0.0, 0.0, 1.0]) for group in judged]
+        evidence = await tiers.score(groups)
+        metrics = await tiers.learn(groups, evidence, 0)
+        metrics |= await tiers.publish(1, to_teacher=False)
+        after = await tiers.generate(TASKS[0], 2)
+        engine = tiers.engines[0]
+        logprobs = await engine.prompt_logprobs.remote(probe)
+        return after, judged, metrics, logprobs, await tiers.checkpoint(1, {"position": 3})
 
-    after, judged, metrics, logprobs, saved = asyncio.run(run())
+    after, judged, metrics, logprobs, saved = loop.run(run())
 
     assert after.version == 1
     assert {status for group in judged for status in group.statuses} <= {
@@ -110,21 +159,14 @@ def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
     assert metrics["grad_norm"] > 0
     assert metrics["canary_gap"] < 1e-3
     assert metrics["leak_rise"] == 0.0, "the first step is what later ones are measured by"
-    assert (tmp_path / "job" / "traces" / "leakage.json").exists()
+    assert (folder / "traces" / "leakage.json").exists()
     assert metrics["engine_mismatch"] < 1e-3, "in float32 the engine's log-probs are the learner's"
 
-    trained: Any = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float32)
-    start: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    assert np.abs(logprobs - direct_logprobs(Path(saved), probe)).max() < 1e-3
+    moved = np.abs(logprobs - direct_logprobs(model, probe)).max()
+    assert moved > 1e-2, "one step must have moved the weights"
 
-    def direct(policy: Any) -> np.ndarray:
-        with torch.no_grad():
-            logits = policy(torch.tensor([probe])).logits[0, :-1]
-        return logits.log_softmax(-1).gather(-1, torch.tensor(probe[1:])[:, None])[:, 0].numpy()
-
-    assert np.abs(logprobs - direct(trained)).max() < 1e-3
-    assert np.abs(logprobs - direct(start)).max() > 1e-2, "one step must have moved the weights"
-
-    (path,) = step_paths(tmp_path / "job" / "traces")
+    (path,) = step_paths(folder / "traces")
     trace = read_step(path)
     assert [group.task.id for group in trace.groups] == ["t0", "t1", "t2"]
     assert trace.teacher_logprobs is not None
@@ -139,51 +181,6 @@ def test_a_step_through_every_tier_ends_with_the_learners_weights_in_the_engine(
         )
     )
     assert (np.sign(trace.credit) == sign).all()
-
-
-def test_an_engine_whose_weights_are_not_the_learners_stops_the_job_and_samples_nothing(
-    cluster: None, tmp_path: Path
-) -> None:
-    model = make_tiny_model(tmp_path / "model")
-    prompts = {"t0": student_prompt(TASKS[0], AutoTokenizer.from_pretrained(model))}
-    weights: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).state_dict()
-    weights = {name: tensor for name, tensor in weights.items() if name != "lm_head.weight"}
-    canary = tuple(prompts["t0"].tolist())
-    entries, buckets, checksums = [], [], []
-    for placed, bucket in pack(weights.items()):
-        entries += placed
-        buckets.append(ray.put(bucket))
-        checksums.append(checksum(bucket))
-
-    async def run() -> tuple[Any, BaseException]:
-        tiers = RayTiers(job(model), model, tmp_path / "job", prompts)
-        rollout = tiers._rollout  # pyright: ignore[reportPrivateUsage]
-
-        def publication(version: int, logprobs: np.ndarray) -> Publication:
-            told = tuple(float(x) for x in logprobs)
-            manifest = Manifest(version, tuple(entries), tuple(checksums), canary, told)
-            return Publication(manifest, tuple(buckets))
-
-        try:
-            await rollout.start()
-            said = await tiers.engines[0].prompt_logprobs.remote(canary)
-            (proof,) = await rollout.publish(publication(1, said))
-            assert proof["canary_gap"] < 1e-3
-            with pytest.raises(
-                StaleWeights, match=r"version 2: .* differ .* by 0\.0100 nats"
-            ) as no:
-                await rollout.publish(publication(2, said + 0.01))
-            sampling = SamplingOptions(max_tokens=4, temperature=1.0)
-            with pytest.raises(StaleWeights, match="not proven any policy version"):
-                await tiers.engines[0].generate.remote(prompts["t0"], sampling, 2)
-            return proof, no.value
-        finally:
-            await tiers.stop()
-
-    _, error = asyncio.run(run())
-    told = describe(error)
-    assert told["code"] == "stale_weights"
-    assert told["message"].startswith("StaleWeights: engine does not run policy version 2")
 
 
 class Recorder:
@@ -206,30 +203,22 @@ class Recorder:
     async def not_saved(self, step: int, reason: str) -> None: ...
 
 
-def test_groups_are_sampled_across_a_change_of_weights(cluster: None, tmp_path: Path) -> None:
-    model = make_tiny_model(tmp_path / "model")
-    tokenizer: Any = AutoTokenizer.from_pretrained(model)
-    prompts = {task.id: student_prompt(task, tokenizer) for task in TASKS}
-    sampling = {"group_size": 4, "groups_per_step": 3, "max_tokens": 48, "max_staleness": 1}
-    spec = job(model, sampling=sampling, steps=4)
+def test_groups_are_sampled_across_a_change_of_weights(
+    tiers: RayTiers, loop: asyncio.Runner, spec: JobSpec
+) -> None:
     journal = Recorder()
 
     async def run() -> list[int]:
-        tiers = RayTiers(spec, model, tmp_path / "job", prompts)
-        try:
-            await tiers.start()
-            await train(spec, tiers, TASKS, [], journal)
-            publishing = asyncio.create_task(tiers.publish(5, to_teacher=False))
-            asked: list[asyncio.Task[Rolled]] = []
-            while not publishing.done():
-                asked.append(asyncio.create_task(tiers.generate(TASKS[0], 4)))
-                await asyncio.sleep(0.01)
-            await publishing
-            return [group.version for group in await asyncio.gather(*asked)]
-        finally:
-            await tiers.stop()
+        await train(spec, tiers, TASKS, [], journal)
+        publishing = asyncio.create_task(tiers.publish(5, to_teacher=False))
+        asked: list[asyncio.Task[Rolled]] = []
+        while not publishing.done():
+            asked.append(asyncio.create_task(tiers.generate(TASKS[0], 4)))
+            await asyncio.sleep(0.01)
+        await publishing
+        return [group.version for group in await asyncio.gather(*asked)]
 
-    versions = asyncio.run(run())
+    versions = loop.run(run())
 
     assert len(journal.versions) == 4
     for step, sampled in enumerate(journal.versions):
@@ -240,11 +229,44 @@ def test_groups_are_sampled_across_a_change_of_weights(cluster: None, tmp_path: 
     assert 5 in versions, "a group that arrives during the change waits for the new weights"
 
 
-def test_a_teacher_of_its_own_distils_through_every_tier(cluster: None, tmp_path: Path) -> None:
-    model = make_tiny_model(tmp_path / "model")
+def test_an_engine_whose_weights_are_not_the_learners_stops_the_job_and_samples_nothing(
+    tiers: RayTiers, loop: asyncio.Runner, model: Path, prompts: dict[str, np.ndarray]
+) -> None:
+    weights: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).state_dict()
+    weights = {name: tensor for name, tensor in weights.items() if name != "lm_head.weight"}
+    canary = prompts["t0"].tolist()
+    entries, buckets, checksums = [], [], []
+    for placed, bucket in pack(weights.items()):
+        entries += placed
+        buckets.append(ray.put(bucket))
+        checksums.append(checksum(bucket))
+    rollout = tiers._rollout  # pyright: ignore[reportPrivateUsage]
+
+    def publication(version: int, logprobs: np.ndarray) -> Publication:
+        told = tuple(float(x) for x in logprobs)
+        manifest = Manifest(version, tuple(entries), tuple(checksums), tuple(canary), told)
+        return Publication(manifest, tuple(buckets))
+
+    async def run() -> BaseException:
+        said = direct_logprobs(model, canary)
+        (proof,) = await rollout.publish(publication(1, said))
+        assert proof["canary_gap"] < 1e-3
+        with pytest.raises(StaleWeights, match=r"version 2: .* differ .* by 0\.01\d* nats") as no:
+            await rollout.publish(publication(2, said + 0.01))
+        sampling = SamplingOptions(max_tokens=4, temperature=1.0)
+        with pytest.raises(StaleWeights, match="not proven any policy version"):
+            await tiers.engines[0].generate.remote(prompts["t0"], sampling, 2)
+        return no.value
+
+    told = describe(loop.run(run()))
+    assert told["code"] == "stale_weights"
+    assert told["message"].startswith("StaleWeights: engine does not run policy version 2")
+
+
+def test_a_teacher_of_its_own_distils_through_every_tier(
+    cluster: None, model: Path, prompts: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     other = make_tiny_model(tmp_path / "other", seed=3)
-    tokenizer: Any = AutoTokenizer.from_pretrained(model)
-    prompts = {task.id: student_prompt(task, tokenizer) for task in TASKS}
     algorithm = {"kind": "opd", "teacher": {"path": "other"}, "divergence": 0.5, "top_k": 16}
     optimizer = {"learning_rate": 1e-3, "microbatch_tokens": 256}
     spec = job(model, algorithm=algorithm, privileged=None, optimizer=optimizer)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayActorError, RayError
 
 # How long a worker waits for a command before it asks again; an idle group costs one
@@ -25,8 +26,9 @@ POLL_SECONDS = 20.0
 BEAT_SECONDS = 2.0
 
 
-Command = tuple[str, tuple[Any, ...], dict[str, Any]]
-"""A method's name and its arguments, by place and by name."""
+Letter = list[ray.ObjectRef] | None
+"""A reference to what is said, in a list, so that who carries it need not read it: reading a job's
+records takes the imports of the whole trainer. None is said as it is."""
 
 
 class GroupFailed(RuntimeError):
@@ -85,15 +87,18 @@ class Mailbox:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._commands: list[Command] = []
-        self._answers: list[dict[int, Any]] = []
+        self._commands: list[Letter] = []
+        self._answers: list[dict[int, Letter]] = []
         self._raised: _Raised | None = None
         self._changed = asyncio.Condition()
         self._actors: dict[int, Any] = {}
         self._beats: dict[int, RankBeat] = {}
 
-    async def post(self, command: Command, timeout: float) -> list[Any] | _Raised:
-        """Give every rank a command and wait for all answers, in rank order, or an error."""
+    async def post(self, command: Letter, timeout: float) -> list[Letter] | _Raised:
+        """Give every rank a command and wait for all answers, in rank order, or an error.
+
+        A command is a method's name and its arguments, by place and by name.
+        """
         async with self._changed:
             number = len(self._commands)
             self._commands.append(command)
@@ -104,11 +109,11 @@ class Mailbox:
                 return self._raised is not None or len(self._answers[number]) == self._workers
 
             await asyncio.wait_for(self._changed.wait_for(settled), timeout)
-            self._commands[number] = (command[0], (), {})  # drop the references it carried
+            self._commands[number] = None
             answers, self._answers[number] = self._answers[number], {}
         return self._raised or [answers[rank] for rank in sorted(answers)]
 
-    async def take(self, number: int) -> Command | None:
+    async def take(self, number: int) -> Letter:
         """Command `number`, or None when none came within the poll interval."""
         async with self._changed:
             try:
@@ -119,7 +124,7 @@ class Mailbox:
                 return None
             return self._commands[number]
 
-    async def answer(self, number: int, rank: int, value: Any) -> None:
+    async def answer(self, number: int, rank: int, value: Letter) -> None:
         """A rank's answer to command `number`."""
         async with self._changed:
             self._answers[number][rank] = value
@@ -161,7 +166,8 @@ def _obey(loop_config: dict[str, Any]) -> None:
     try:
         here = ray.get_runtime_context()
         ray.get(mailbox.enter.remote(rank, here.current_actor), timeout=POLL_SECONDS)
-        worker: Worker = loop_config["build"](loop_config["config"])
+        build, config = cloudpickle.loads(loop_config["worker"])
+        worker: Worker = build(config)
         arguments = (mailbox, rank, worker, here.get_node_id(), ended)
         threading.Thread(target=_beat, args=arguments, daemon=True).start()
         _serve(mailbox, rank, worker)
@@ -180,9 +186,10 @@ def _serve(mailbox: Any, rank: int, worker: Worker) -> None:
         command = ray.get(mailbox.take.remote(number), timeout=4 * POLL_SECONDS)
         if command is None:
             continue
-        method, args, options = command
+        method, args, options = ray.get(command[0], timeout=4 * POLL_SECONDS)
         value = getattr(worker, method)(*args, **options)
-        ray.get(mailbox.answer.remote(number, rank, value), timeout=POLL_SECONDS)
+        said = None if value is None else [ray.put(value)]
+        ray.get(mailbox.answer.remote(number, rank, said), timeout=POLL_SECONDS)
         if method == "close":
             return
         number += 1
@@ -217,13 +224,19 @@ class LearnerGroup:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        # A process that nobody here listens to: a rank that is lost is made anew, for any reason.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         self._mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote(placement.workers)
         resources: dict[str, float] = {"CPU": placement.cpus}
         if placement.gpus:
             resources["GPU"] = placement.gpus
         self._trainer = TorchTrainer(
             _obey,
-            train_loop_config={"mailbox": self._mailbox, "build": build, "config": config},
+            train_loop_config={
+                "mailbox": self._mailbox,
+                # As bytes: Ray Train's controller would import what only the ranks need.
+                "worker": cloudpickle.dumps((build, config)),  # pyright: ignore[reportPrivateImportUsage]
+            },
             scaling_config=ScalingConfig(
                 num_workers=placement.workers,
                 use_gpu=placement.gpus > 0,
@@ -256,7 +269,8 @@ class LearnerGroup:
         Raises GroupLost when a rank is lost, and GroupFailed when one raises or `timeout`
         seconds pass.
         """
-        posted = self._mailbox.post.remote((method, args, options), timeout)
+        command = [ray.put((method, args, options))]
+        posted = self._mailbox.post.remote(command, timeout)
         reply = asyncio.ensure_future(asyncio.wrap_future(posted.future()))
         try:
             while not reply.done():
@@ -264,12 +278,14 @@ class LearnerGroup:
                 if self._ended.is_set() and not reply.done():
                     raise GroupLost(f"{method!r}: {self._reason()}") from self._failure
             answers = reply.result()
+            if isinstance(answers, list):
+                answers = [said and await asyncio.wait_for(said[0], timeout) for said in answers]
         except TimeoutError as error:
             raise GroupFailed(
                 f"trainer group did not finish {method!r} in {timeout:.0f} s"
             ) from error
         except RayError as error:
-            raise GroupLost(f"{method!r}: the group's mailbox is lost: {error}") from error
+            raise GroupLost(f"{method!r}: the group is lost: {error}") from error
         finally:
             reply.cancel()
         if isinstance(answers, _Raised):

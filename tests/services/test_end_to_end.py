@@ -241,11 +241,24 @@ def test_no_secret_is_in_logs_answers_command_lines_or_what_the_cluster_was_told
     assert told.stat().st_mode & 0o777 == 0o600
 
 
+TIERS = ("RolloutEngine", "VerifierTier", "VerifierPool", "Teacher", "RayTrainWorker",
+         "EngineCore", "verifiers")  # fmt: skip
+
+
+def tier_processes(service: Up) -> list[str]:
+    """Command lines of the service's processes that belong to a tier of a job."""
+    lines: list[str] = []
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            lines.append(" ".join(process.cmdline()))
+    return [line for line in lines if any(tier in line for tier in TIERS)]
+
+
 @pytest.mark.timeout(600)
-def test_prometheus_finds_every_metric_that_dashboards_and_alerts_read(
+def test_prometheus_finds_every_metric_and_a_cancelled_job_gives_everything_back(
     service: Up, rest: httpx.Client, spec: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Debian's own, with the shipped configuration, against a running job."""
+    """What dashboards and alerts read; Debian's own, with the shipped configuration."""
     made = rest.post("/v1/keys", json={"name": "prometheus", "scopes": ["metrics:read"]})
     key, engines = made.raise_for_status().json()["api_key"], service.facts["engine_metrics_url"]
     with prometheus(tmp_path, service.facts["url"], engines, key) as client:
@@ -285,46 +298,12 @@ def test_prometheus_finds_every_metric_that_dashboards_and_alerts_read(
         assert {rule["health"] for rule in rules} == {"ok"}
 
     assert f'job_id="{job}"' in rest.get("/metrics").text
+    assert tier_processes(service), "the job's actors were seen while it ran"
     assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
     assert list(followed(rest, job))[-1]["data"]["status"] == "cancelled"
     assert f'job_id="{job}"' not in rest.get("/metrics").text, "its gauges went with it"
-
-
-@pytest.mark.timeout(600)
-def test_a_cancelled_job_gives_everything_back(
-    service: Up, rest: httpx.Client, spec: dict[str, Any]
-) -> None:
-    tiers = (
-        "RolloutEngine",
-        "VerifierTier",
-        "VerifierPool",
-        "Teacher",
-        "RayTrainWorker",
-        "EngineCore",
-        "verifiers",
-    )
-
-    def of_the_job() -> list[str]:
-        below = psutil.Process(service.process.pid).children(recursive=True)
-        lines: list[str] = []
-        for process in below:
-            try:
-                lines.append(" ".join(process.cmdline()))
-            except psutil.Error:
-                continue
-        return [line for line in lines if any(tier in line for tier in tiers)]
-
-    job = submit(rest, {**spec, "name": "endless", "steps": 100_000})
-    running_tiers: list[str] = []
-    for event in followed(rest, job):
-        if event["data"]["kind"] == "step" and not running_tiers:
-            running_tiers = of_the_job()
-            assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
-    assert running_tiers, "the job's actors were seen while it ran"
-    assert rest.get(f"{JOBS}/{job}").json()["status"] == "cancelled"
-
     deadline = time.monotonic() + 60
-    while (left := of_the_job()) and time.monotonic() < deadline:
+    while (left := tier_processes(service)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert left == []
 

@@ -19,7 +19,6 @@ from tests.tiny_model import make_tiny_model
 
 PROBE = [sys.executable, "-m", "services.cli", "probe"]
 ANYTHING = {"kind": "text", "regex": "[^a-m]*", "extract": {"kind": "text"}}
-NOTHING = {"kind": "text", "answer": "never said by this model", "extract": {"kind": "text"}}
 
 
 class Probe:
@@ -68,12 +67,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("model"))
 
 
-def job(folder: Path, policy: Path, verifier: dict[str, Any], **changes: Any) -> str:
+def job(folder: Path, policy: Path, **changes: Any) -> str:
     rows = [
         {
             "id": f"t{n}",
             "prompt": f"Say anything {n}.",
-            "verifier": verifier,
+            "verifier": ANYTHING,
             "privileged": {"answer": str(n)},
         }
         for n in range(4)
@@ -97,7 +96,7 @@ def job(folder: Path, policy: Path, verifier: dict[str, Any], **changes: Any) ->
 def test_a_probe_measures_through_the_real_tiers_and_leaves_nothing(
     tmp_path: Path, model: Path
 ) -> None:
-    probe = Probe(job(tmp_path, model, ANYTHING), "--tasks", "3", "--json")
+    probe = Probe(job(tmp_path, model), "--tasks", "3", "--json")
     status, out, err = probe.end()
     assert status in (0, 1), err
     numbers = json.loads(out)
@@ -112,20 +111,9 @@ def test_a_probe_measures_through_the_real_tiers_and_leaves_nothing(
     assert probe.left() == []
 
 
-def test_a_reward_that_never_varies_is_told_before_the_first_step(
-    tmp_path: Path, model: Path
-) -> None:
-    probe = Probe(job(tmp_path, model, NOTHING, algorithm={"kind": "grpo"}, privileged=None))
-    status, out, err = probe.end()
-    assert status == 1, err
-    assert "the reward never varies: all 16 completions of 4 tasks score 0" in out
-    assert "groups with contrast" in out
-    assert probe.left() == []
-
-
 def test_a_probe_that_is_interrupted_leaves_nothing(tmp_path: Path, model: Path) -> None:
     """By SIGTERM, which goes the way of Ctrl-C from there on."""
-    probe = Probe(job(tmp_path, model, ANYTHING))
+    probe = Probe(job(tmp_path, model))
     assert probe.process.stderr is not None
     for line in probe.process.stderr:
         if "starting the tiers" in line:
@@ -142,7 +130,6 @@ def test_a_probe_that_is_interrupted_leaves_nothing(tmp_path: Path, model: Path)
     ("changes", "words"),
     [
         ({"privileged": {"kind": "trace"}}, "4 problem(s) in the tasks"),
-        ({"privileged": {"kind": "answer", "template": "{{ anwser }}"}}, "names anwser"),
         ({"model": {"path": "absent"}}, "absent"),
         ({"stepps": 1}, "stepps"),
     ],
@@ -150,7 +137,7 @@ def test_a_probe_that_is_interrupted_leaves_nothing(tmp_path: Path, model: Path)
 def test_a_job_that_cannot_run_is_refused_with_status_2(
     tmp_path: Path, model: Path, changes: dict[str, Any], words: str
 ) -> None:
-    probe = Probe(job(tmp_path, model, ANYTHING, **changes), "--json")
+    probe = Probe(job(tmp_path, model, **changes), "--json")
     status, out, err = probe.end(60)
     assert (status, out) == (2, "")
     assert words in err
