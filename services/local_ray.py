@@ -45,10 +45,12 @@ class LocalRay:
         folder: Path,
         token_file: Path,
         metrics_port: int,
+        said_before: int,
     ) -> None:
         """Use `start`."""
         self.process = process
         self.log = log
+        self._said_before = said_before
         self._folder = folder
         self._token_file = token_file
         self.metrics_port = metrics_port
@@ -76,6 +78,7 @@ class LocalRay:
         if settings.cpus is not None:
             command.append(f"--num-cpus={settings.cpus}")
         log = settings.logs_folder / "ray.log"
+        said_before = log.stat().st_size if log.exists() else 0
         return cls(
             spawn(
                 command,
@@ -93,6 +96,7 @@ class LocalRay:
             folder,
             settings.ray_token_file,
             metrics_port,
+            said_before,
         )
 
     @property
@@ -100,6 +104,12 @@ class LocalRay:
         """`host:port`, as soon as the head answers."""
         file = self._folder / "ray_current_cluster"
         return (file.read_text(encoding="utf-8").strip() or None) if file.exists() else None
+
+    @property
+    def was_late(self) -> bool:
+        """Whether the head gave itself up because its processes took more than its own 30 s."""
+        said = self.log.read_bytes()[self._said_before :]
+        return b"timed out during startup" in said
 
     def environment(self) -> dict[str, str]:
         """What a process needs besides the address to be let in."""

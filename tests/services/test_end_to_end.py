@@ -22,6 +22,7 @@ from services.traces import read_step, step_paths
 from tests.deploy.expressions import RULES, expressions, series
 from tests.services.local_service import Up, running
 from tests.services.prometheus_server import prometheus
+from tests.services.running import api_server
 from tests.tiny_model import make_tiny_model
 from trainer.model_files import looks_like_model
 
@@ -417,6 +418,39 @@ def test_an_answer_is_held_to_a_schema(client: openai.OpenAI, trained: str) -> N
     text = answer.choices[0].message.content or ""
     # A random model may spend its tokens on white space; a letter out of place it cannot write.
     assert "".join(text.split()) in [f'{{"city":"{city}"}}' for city in ("Oslo", "Rome")]
+
+
+@pytest.mark.timeout(600)
+def test_a_grader_asks_a_model_that_the_service_serves_itself(
+    service: Up, client: openai.OpenAI, trained: str, tmp_path: Path
+) -> None:
+    """A second replica of the API asks the first, as an operator would set it up."""
+    home = Path(service.facts["home"])
+    settings = {
+        "STROP_HOME": str(home),
+        "STROP_REDIS_URL": (home / "store_url").read_text().strip(),
+        "STROP_GRADER_MODEL_URL": f"{service.facts['url']}/v1",
+        "STROP_GRADER_MODEL_KEY": client.api_key,
+    }
+    grader: Any = {
+        "type": "label_model", "name": "l", "model": trained,
+        "input": [{"role": "developer", "content": "Is it? {{ sample.output_text }}"}],
+        "labels": ["yes", "no"], "passing_labels": ["yes"],
+        "sampling_params": {"max_completions_tokens": 200, "seed": 1},
+        "deadline_s": 120,  # it is evicted soon here, and then loaded first
+    }  # fmt: skip
+    with api_server(tmp_path / "log", **settings) as url:
+        second = client.with_options(base_url=f"{url}/v1")
+        done = second.fine_tuning.alpha.graders.run(grader=grader, model_sample="Oslo")
+        assert not done.metadata.errors.api_model_grader_server_error, done.metadata
+        shown = (tmp_path / "log").read_text() + done.model_dump_json()
+    assert client.api_key not in shown
+    metadata = done.metadata
+    assert (metadata.sampled_model_name, (metadata.token_usage or 0) > 10) == (trained, True)
+    # A random model may go on with its steps until its tokens end: that is its fault, told as such.
+    unread = metadata.errors.api_model_grader_parse_error
+    assert (done.reward in (0.0, 1.0)) is not unread
+    assert not metadata.errors.other_error
 
 
 def test_what_the_model_cannot_do_is_a_clear_error(client: openai.OpenAI, trained: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.verifiers.sandbox.attacks.abuses import ABUSES, RAW
+from tests.verifiers.sandbox.attacks.abuses import ABUSES, CALLED, RAW
 from tests.verifiers.sandbox.attacks.exhaustions import EXHAUSTIONS
 from tests.verifiers.sandbox.attacks.forgeries import FORGERIES
 from tests.verifiers.sandbox.attacks.graders import GRADERS, SLOW_GRADERS, TEXTS
@@ -58,6 +58,11 @@ def _grader_attacks() -> Iterator[Attack]:
 
 _BEHIND_WALLS = {"tests": ["for x in (2, 3):\n    assert f(x) == x * x"]}
 """Tests that say more than plain data: a process of their own judges."""
+_CALLS = {
+    "calls": [{"args": [2], "expect": 4}, {"args": [3], "expect": 9}],
+    "entry_point": "f",
+}
+"""Calls by name, which are sent before their answers are read."""
 
 
 def _attacks(
@@ -89,6 +94,10 @@ ATTACKS: tuple[Attack, ...] = (
         "protocol abuse",
         {name: f"{RAW}{body}\n" for name, body in ABUSES.items()},
         **_BOUNDED,
+    ),
+    *(
+        Attack("protocol abuse", f"{name}, to a call", f"{CALLED}{body}\n", _CALLS | _BOUNDED)
+        for name, body in ABUSES.items()
     ),
     *_grader_attacks(),
 )

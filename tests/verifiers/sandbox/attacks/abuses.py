@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-RAW = """
-import os, struct
+_SAY = """
+import os, struct, time
 def say(body): os.write(3, struct.pack(">I", len(body)) + body)
+"""
+RAW = f"""{_SAY}
 def hear(): os.read(3, 2**16)
-say(b'{"value":null}'); hear()
-say(b'{"value":{"handle":0}}'); hear()
+say(b'{{"value":null}}'); hear()
+say(b'{{"value":{{"handle":0}}}}'); hear()
 """
 """Passes for a candidate that was loaded and has a function."""
+CALLED = f"""{_SAY}
+def hear(): time.sleep(9)
+say(b'{{"value":null}}')
+"""
+"""Passes for a candidate that was loaded; the calls came together with its code."""
 ABUSES = {
     "a frame of four gigabytes": 'os.write(3, b"\\xff\\xff\\xff\\xff" + b"x" * 100)\nhear()',
     "a frame that never ends": 'os.write(3, b"\\x00\\x00\\xff\\xff{")\nwhile True: hear()',
