@@ -29,7 +29,7 @@ from tests.chaos.harness import (
 from tests.services.local_service import Up, running
 from tests.tiny_model import make_tiny_model
 
-SHORT = ("verifier worker", "rollout engine core", DAMAGED)
+SHORT = ("verifier worker", "rollout engine core")
 LONG = os.environ.get("STROP_CHAOS") == "long"
 """`make chaos`: every fault in an order drawn from STROP_CHAOS_SEED, or STROP_CHAOS_FAULTS."""
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from services.callers import Scope
 from services.key_store import KeyStore
 from services.processes import stop
+from services.recordings import DEMO, play
 from services.redis_server import EmbeddedValkey
 from services.store import Store
 from tests.page import written
@@ -41,6 +42,8 @@ class Site:
     key: str = ""
     finished: str = ""
     running: str = ""
+    recorded: tuple[str, ...] = ()
+    """The jobs of the recording that comes with the package."""
 
     def start(self) -> None:
         """Start the API, and wait until it answers."""
@@ -113,7 +116,7 @@ class Site:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Site]:
-    """Start store and API, with a finished job and a running one."""
+    """Start store and API, with a finished job, a running one, and recorded ones."""
     home = folder / "home"
     home.mkdir()
     log = folder / "api.log"
@@ -128,6 +131,7 @@ def serving(folder: Path) -> Iterator[Site]:
             site.key = site.key_of("admin")
             site.finished = site.job(written.STEPS, ends=True)
             site.running = site.job(5, name="running", steps=40)
+            site.recorded = tuple(site.ask(lambda store: play(DEMO, store.link, home / "jobs")))
             site.start()
             yield site
         finally:

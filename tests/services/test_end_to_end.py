@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.traces import read_step, step_paths
+from tests.chaos.harness import damage
 from tests.deploy.expressions import RULES, expressions, series
 from tests.services.local_service import Up, running
 from tests.services.prometheus_server import prometheus
@@ -126,13 +127,16 @@ def await_cpus(service: Up, *, used: bool) -> None:
 def test_a_job_over_http_trains_through_every_tier_and_is_paused_on_its_way(
     service: Up, rest: httpx.Client, spec: dict[str, Any]
 ) -> None:
+    """While it is paused its newest checkpoint is damaged: it goes on from the one before."""
     tracking = [{"kind": "tensorboard"}, {"kind": "wandb", "project": "none"}]
-    job = submit(rest, {**spec, "steps": 4, "tracking": tracking})
+    kept = {"every": 1, "keep": 2}
+    job = submit(rest, {**spec, "steps": 6, "checkpoint": kept, "tracking": tracking})
+    checkpoints = Path(service.facts["home"]) / "jobs" / job / "checkpoints"
     events: list[dict[str, Any]] = []
     statuses: list[str] = []
     for event in followed(rest, job):
         events.append(event)
-        if event["data"]["kind"] == "step" and "paused" not in statuses:
+        if event["data"].get("step") == 2 and event["data"]["kind"] == "step":
             assert rest.post(f"{JOBS}/{job}/pause").status_code == 200
         status = event["data"].get("status") if event["data"]["kind"] == "status" else None
         if status is None or status in statuses[-1:]:
@@ -142,12 +146,15 @@ def test_a_job_over_http_trains_through_every_tier_and_is_paused_on_its_way(
             await_cpus(service, used=True)
         if status == "paused":
             await_cpus(service, used=False)
+            damage(max(checkpoints.glob("step-*")) / "state.safetensors")
             assert rest.post(f"{JOBS}/{job}/resume").status_code == 200
     record = rest.get(f"{JOBS}/{job}").json()
     assert record["status"] == "succeeded", events[-1]
     assert statuses == ["queued", "running", "paused", "queued", "running", "succeeded"]
+    messages = [event["message"] for event in events]
+    assert any("is damaged and was set aside" in message for message in messages)
     # A tracker that fails is told of, and is all that fails.
-    told = [event["message"] for event in events if event["message"].startswith("tracking: wandb")]
+    told = [message for message in messages if message.startswith("tracking: wandb")]
     assert told, "the failure is an event of the job"
     assert "ConnectionError: nobody is there" in told[0]
     folder = Path(service.facts["home"]) / "jobs" / job / "tracking" / "tensorboard"
@@ -155,19 +162,19 @@ def test_a_job_over_http_trains_through_every_tier_and_is_paused_on_its_way(
 
     data = [event["data"] for event in events]
     steps = [item for item in data if item["kind"] == "step"]
-    assert [item["step"] for item in steps] == [1, 2, 3, 4]
+    assert [item["step"] for item in steps] == [1, 2, 3, 4, 5, 6]
     # After each step the engine's log-probs of the canary were the learner's own.
     assert all(item["canary_gap"] < 1e-3 for item in steps)
     # And what it sampled with was what the learner says of the same tokens.
     assert all(item["engine_mismatch"] < 1e-3 for item in steps)
-    assert [item["step"] for item in data if item["kind"] == "evaluation"] == [0, 4]
+    assert [item["step"] for item in data if item["kind"] == "evaluation"] == [0, 6]
     assert [event["id"] for event in events] == sorted(
         {event["id"] for event in events}, key=int
     ), "every event once, in order"
 
     assert looks_like_model(record["result"]["model"]) is None
     traces = [read_step(path) for path in step_paths(record["result"]["traces"])]
-    assert [trace.step for trace in traces] == [0, 1, 2, 3]
+    assert [trace.step for trace in traces] == [0, 1, 2, 3, 4, 5]
     assert all(trace.teacher_logprobs is not None for trace in traces)
     # The prompts the tiers saw are the ones the file names, in the seed's order, once an epoch.
     seen = [group.task.id for trace in traces for group in trace.groups]
