@@ -7,7 +7,12 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from services.recordings import DEMO
 from tests.page.seen import Seen
+
+pytestmark = pytest.mark.skipif(
+    not DEMO.exists(), reason="no recorded run: python examples/quickstart/record.py makes it"
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)

@@ -73,6 +73,7 @@ def test_colours_are_chosen_kept_and_follow_the_system_when_nobody_chose(seen: S
     drawn_anew(in_light)
     page.emulate_media(color_scheme="light")
     page.reload()
+    expect(plot).to_be_visible()  # a click meets nothing while the page still moves
     expect(page.get_by_role("button", name="Colours: dark")).to_be_visible()
     expect(body).to_have_css("background-color", dark)
     page.get_by_role("button", name="Colours: dark").click()
