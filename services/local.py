@@ -177,11 +177,10 @@ class _Local:
         """Where the head is, as soon as it answers. Raises CannotStart."""
 
         def ready() -> str | None:
-            ray = self._ray
-            if ray is None or ray.process.poll() is not None:
-                where = self._settings.logs_folder
-                raise CannotStart(f"ray ended by itself while it started (see {where})")
-            return ray.address
+            ray = self._ray  # another one, when it was started again meanwhile
+            if ray is not None and ray.process.poll() is not None:
+                raise CannotStart(f"ray ended by itself while it started (see {ray.log})")
+            return ray and ray.address
 
         return self._wait("ray", ready)
 

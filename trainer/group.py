@@ -109,9 +109,11 @@ class Mailbox:
                 return self._raised is not None or len(self._answers[number]) == self._workers
 
             await asyncio.wait_for(self._changed.wait_for(settled), timeout)
-            self._commands[number] = None
+            if self._raised is not None:
+                return self._raised
+            self._commands[number] = None  # every rank has it: drop the references it carried
             answers, self._answers[number] = self._answers[number], {}
-        return self._raised or [answers[rank] for rank in sorted(answers)]
+        return [answers[rank] for rank in sorted(answers)]
 
     async def take(self, number: int) -> Letter:
         """Command `number`, or None when none came within the poll interval."""
@@ -188,8 +190,8 @@ def _serve(mailbox: Any, rank: int, worker: Worker) -> None:
             continue
         method, args, options = ray.get(command[0], timeout=4 * POLL_SECONDS)
         value = getattr(worker, method)(*args, **options)
-        said = None if value is None else [ray.put(value)]
-        ray.get(mailbox.answer.remote(number, rank, said), timeout=POLL_SECONDS)
+        letter = None if value is None else [ray.put(value)]
+        ray.get(mailbox.answer.remote(number, rank, letter), timeout=POLL_SECONDS)
         if method == "close":
             return
         number += 1
@@ -279,7 +281,8 @@ class LearnerGroup:
                     raise GroupLost(f"{method!r}: {self._reason()}") from self._failure
             answers = reply.result()
             if isinstance(answers, list):
-                answers = [said and await asyncio.wait_for(said[0], timeout) for said in answers]
+                async with asyncio.timeout(timeout):
+                    answers = [None if said is None else await said[0] for said in answers]
         except TimeoutError as error:
             raise GroupFailed(
                 f"trainer group did not finish {method!r} in {timeout:.0f} s"

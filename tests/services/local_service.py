@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,16 @@ class Up:
             for connection in child.net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN
         }
+
+    def named(self, *words: str) -> list[psutil.Process]:
+        """The processes below it that are alive now and have one of these in their command line."""
+        found: list[psutil.Process] = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.Error):  # a zombie, or gone
+                line = " ".join(process.cmdline())
+                if any(word in line for word in words):
+                    found.append(process)
+        return found
 
     def assert_gone(self) -> None:
         _, alive = psutil.wait_procs(self.below, timeout=30)

@@ -253,15 +253,6 @@ TIERS = ("RolloutEngine", "VerifierTier", "VerifierPool", "Teacher", "RayTrainWo
          "EngineCore", "verifiers")  # fmt: skip
 
 
-def tier_processes(service: Up) -> list[str]:
-    """Command lines of the service's processes that belong to a tier of a job."""
-    lines: list[str] = []
-    for process in psutil.Process(service.process.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            lines.append(" ".join(process.cmdline()))
-    return [line for line in lines if any(tier in line for tier in TIERS)]
-
-
 @pytest.mark.timeout(600)
 def test_prometheus_finds_every_metric_and_a_cancelled_job_gives_everything_back(
     service: Up, rest: httpx.Client, spec: dict[str, Any], tmp_path: Path
@@ -306,12 +297,12 @@ def test_prometheus_finds_every_metric_and_a_cancelled_job_gives_everything_back
         assert {rule["health"] for rule in rules} == {"ok"}
 
     assert f'job_id="{job}"' in rest.get("/metrics").text
-    assert tier_processes(service), "the job's actors were seen while it ran"
+    assert service.named(*TIERS), "the job's actors were seen while it ran"
     assert rest.post(f"{JOBS}/{job}/cancel").status_code == 200
     assert list(followed(rest, job))[-1]["data"]["status"] == "cancelled"
     assert f'job_id="{job}"' not in rest.get("/metrics").text, "its gauges went with it"
     deadline = time.monotonic() + 60
-    while (left := tier_processes(service)) and time.monotonic() < deadline:
+    while (left := service.named(*TIERS)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert left == []
 
@@ -344,16 +335,8 @@ def trained(client: openai.OpenAI) -> str:
     return next(model.id for model in client.models.list() if model.id.startswith("ft:"))
 
 
-def engines(service: Up) -> list[psutil.Process]:
-    """What serves models: Serve's own processes and vLLM's."""
-    below = psutil.Process(service.process.pid).children(recursive=True)
-    marks = ("ServeReplica", "ServeController", "ProxyActor", "VLLM")
-    found: list[psutil.Process] = []
-    for process in below:
-        with suppress(psutil.Error):
-            if any(mark in " ".join(process.cmdline()) for mark in marks):
-                found.append(process)
-    return found
+SERVING_PROCESSES = ("ServeReplica", "ServeController", "ProxyActor", "VLLM")
+"""What serves models: Serve's own processes and vLLM's."""
 
 
 @pytest.mark.timeout(600)
@@ -479,8 +462,7 @@ def test_served_tokens_are_counted(rest: httpx.Client, trained: str) -> None:
 def test_nobody_passes_the_api_by(service: Up, trained: str) -> None:
     ports = {
         connection.laddr.port
-        for process in engines(service)
-        if "ProxyActor" in " ".join(process.cmdline())
+        for process in service.named("ProxyActor")
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -499,7 +481,7 @@ def test_nobody_passes_the_api_by(service: Up, trained: str) -> None:
 def test_a_dead_engine_is_an_error_at_once_and_is_started_anew(
     service: Up, client: openai.OpenAI, trained: str
 ) -> None:
-    (engine,) = [p for p in engines(service) if "EngineCore" in " ".join(p.cmdline())]
+    (engine,) = service.named("VLLM::EngineCore")
     engine.kill()
     with pytest.raises(openai.InternalServerError) as caught:
         client.completions.create(model=trained, prompt="one", max_tokens=2)
@@ -511,7 +493,7 @@ def test_a_dead_engine_is_an_error_at_once_and_is_started_anew(
 @pytest.mark.timeout(300)
 def test_a_model_nobody_uses_gives_everything_back(service: Up) -> None:
     deadline = time.monotonic() + 120
-    while (left := engines(service)) and time.monotonic() < deadline:
+    while (left := service.named(*SERVING_PROCESSES)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert left == []
 
@@ -522,7 +504,7 @@ def test_a_service_that_loads_a_model_leaves_nothing_behind(
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(client.completions.create, model=trained, prompt="one")
         deadline = time.monotonic() + 60
-        while not (loading := engines(service)) and time.monotonic() < deadline:
+        while not (loading := service.named(*SERVING_PROCESSES)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert loading
         service.process.terminate()

@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,7 @@ import psutil
 import pytest
 
 from services.local_parts import MOST_DEATHS, STEADY_SECONDS, Backoff
-from tests.services.local_service import UP, Up, environment, running
+from tests.services.local_service import UP, environment, running
 
 
 def refused(home: Path, **env: str) -> str:
@@ -26,15 +25,6 @@ def refused(home: Path, **env: str) -> str:
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
-
-
-def descendants(service: Up, part: str) -> list[psutil.Process]:
-    found: list[psutil.Process] = []
-    for process in psutil.Process(service.process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # a zombie, or gone
-            if part in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 @pytest.mark.timeout(600)
@@ -78,12 +68,12 @@ def test_the_service_comes_up_private_survives_a_kill_and_leaves_nothing(tmp_pat
         assert not ray_folder.exists()
         assert key_file.read_text() == key  # the store kept it
         # A cluster that dies is started again, and the dispatcher with it.
-        lost = {part: descendants(second, part)[0] for part in ("raylet/raylet", "dispatcher")}
+        lost = {part: second.named(part)[0] for part in ("raylet/raylet", "dispatcher")}
         lost["raylet/raylet"].kill()
         deadline = time.monotonic() + 240
         again: list[psutil.Process] = []
         for part, process in lost.items():
-            while not (found := [p for p in descendants(second, part) if p != process]):
+            while not (found := [p for p in second.named(part) if p != process]):
                 assert time.monotonic() < deadline, f"{part} was not started again"
                 time.sleep(0.2)
             again += found
@@ -104,12 +94,12 @@ def test_a_part_that_dies_is_started_again_and_nothing_is_lost(tmp_path: Path) -
         key = Path(service.facts["api_key_file"]).read_text()
         url, headers = service.facts["url"], {"Authorization": f"Bearer {key}"}
         parts = ("valkey-server", "services.api", "services.dispatcher")
-        killed = {part: descendants(service, part)[0] for part in parts}
+        killed = {part: service.named(part)[0] for part in parts}
         for process in killed.values():
             process.kill()
         deadline = time.monotonic() + 120
         for part in parts:
-            while not [p for p in descendants(service, part) if p != killed[part]]:
+            while not [p for p in service.named(part) if p != killed[part]]:
                 assert time.monotonic() < deadline, f"{part} was not started again"
                 time.sleep(0.1)
         # The socket was never closed: the request waits for the new API, which knows the key.
@@ -119,7 +109,7 @@ def test_a_part_that_dies_is_started_again_and_nothing_is_lost(tmp_path: Path) -
                 break
             assert time.monotonic() < deadline
         assert listed.json()["data"] == []
-        again = [process for part in parts for process in descendants(service, part)]
+        again = [process for part in parts for process in service.named(part)]
         service.process.terminate()
         assert service.process.wait(120) == 0
         assert service.process.stderr is not None
