@@ -32,6 +32,7 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 import numpy as np
 import ray
 
+from services.precision import cpu_has_bfloat16
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions, engine_arguments
 from services.threads import compute_env
 from services.weights import Manifest, checksum, pack
@@ -39,13 +40,14 @@ from trainer.demo_model import resolve_model
 
 MODEL = "smollm2-135m-instruct"
 TEMPERATURE = 0.6
+DTYPE = "bfloat16" if cpu_has_bfloat16() else "float32"
 
 
 def options(arguments: argparse.Namespace) -> EngineOptions:
     """How both sides build their engine."""
     return EngineOptions(
         model_path=str(resolve_model(MODEL)),
-        dtype="bfloat16",
+        dtype=DTYPE,
         max_length=512,
         max_sequences=arguments.groups * arguments.group_size,
         seed=0,
@@ -103,7 +105,7 @@ def publication(model: str) -> tuple[Manifest, list[Any]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, DTYPE))
     canary = tuple(range(100, 132))
     with torch.no_grad():
         logits = policy(torch.tensor([canary])).logits[0, :-1].float()

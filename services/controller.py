@@ -22,6 +22,7 @@ from services.jobs import JobError, Outcome, Request
 from services.journal import StoreJournal
 from services.pipeline import Ended, abandon
 from services.placement import placed
+from services.precision import decided
 from services.preparation import JobRefused, prepare
 from services.settings import load_settings
 from services.store import Store
@@ -80,7 +81,7 @@ class Controller:
 
     async def _run(self, store: Store) -> str:
         record = await store.get_job(self._job_id)
-        job = JobSpec.model_validate(record.spec)
+        job = decided(JobSpec.model_validate(record.spec))
         if load_settings().tier_labels:
             job = placed(job)
         journal = self._journal = StoreJournal(store, self._job_id, job, self._token)

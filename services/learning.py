@@ -155,9 +155,7 @@ class LearnerWorker:
             write_step(self._options.trace_folder, done)
             if streams.credit is not None:
                 metrics |= flat("credit_histogram", counted(streams.credit, CREDIT_BOUNDS))
-            metrics |= self._leaks.metrics(
-                (group.task, [rollout.text for rollout in group.rollouts]) for group in groups
-            )
+            metrics |= self._leaks.metrics(groups)
         except OSError as error:
             return metrics, f"the trace of step {step + 1} cannot be written: {error}"
         return metrics, None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,8 +66,8 @@ def digest(job: JobSpec, sample: Sample, *, holdout: int) -> Numbers:
         "hinted": _hinted(sample),
         "evidence": _evidence(job, sample),
         "leaks": {
-            "unhinted": asdict(measure(_texts(sample.groups), patterns)),
-            "hinted": asdict(measure(_texts(sample.hinted), patterns)) if sample.hinted else None,
+            "unhinted": measure(sample.groups, patterns).told(),
+            "hinted": measure(sample.hinted, patterns).told() if sample.hinted else None,
         },
         "verifier": {status: count / completions for status, count in sorted(statuses.items())},
         "truncated_share": _mean([r.finish_reason == "length" for r in rollouts]),
@@ -227,10 +227,6 @@ def _estimate(job: JobSpec, sample: Sample, holdout: int) -> Numbers:
 
 def _sum(a: float, b: float) -> float:
     return a + b
-
-
-def _texts(groups: Sequence[Group]) -> list[tuple[Any, list[str]]]:
-    return [(group.task, [rollout.text for rollout in group.rollouts]) for group in groups]
 
 
 def _mean(values: Sequence[float]) -> float | None:

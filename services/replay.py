@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from services.config import JobSpec
+from services.precision import dtype_of
 from services.trace_batch import to_batch
 from services.traces import TraceError, read_job, read_step, step_path, step_paths
 from trainer.demo_model import resolve_model
@@ -47,7 +48,7 @@ def replay(
         resolve_model(model or job.model.path),
         algorithm=job.algorithm,
         optimizer=job.optimizer,
-        dtype=job.model.dtype,
+        dtype=dtype_of(job),
         temperature=job.sampling.temperature,
         seed=job.seed,
         steps=job.steps,

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from services.config import JobSpec
+from services.precision import dtype_of
 from services.preparation import room
 from services.replicas import Beat
 from services.weights import Manifest, unpack_verified
@@ -71,7 +72,7 @@ class TeacherOptions:
         return cls(
             model_path=str(model_path),
             policy_path=str(policy_path),
-            dtype=job.model.dtype,
+            dtype=dtype_of(job),
             temperature=job.sampling.temperature,
             microbatch_tokens=job.optimizer.microbatch_tokens,
             algorithm=job.algorithm,

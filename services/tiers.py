@@ -27,6 +27,7 @@ from services.job_sections import ModelTierSpec
 from services.learner_tier import LearnerTier, TrainerLost
 from services.learning import GroupRefs, LearnerWorker, LearningOptions
 from services.pipeline import Judged, Rolled, side_by_side
+from services.precision import dtype_of
 from services.replicas import Care, PublicationLost, Replicas, TierFailed
 from services.rollout import EngineOptions, RolloutEngine, SamplingOptions
 from services.saving import NotSaved
@@ -180,7 +181,7 @@ class RayTiers:
         job = self._job
         return EngineOptions(
             model_path=self._model_path,
-            dtype=job.model.dtype,
+            dtype=dtype_of(job),
             max_length=job.model.max_length,
             max_sequences=job.engine.max_sequences,
             seed=job.seed + replica,
@@ -199,7 +200,7 @@ class RayTiers:
         first = next(iter(self._prompts.values()))
         return LearningOptions(
             model_path=self._model_path,
-            dtype=job.model.dtype,
+            dtype=dtype_of(job),
             temperature=job.sampling.temperature,
             max_tokens=job.sampling.max_tokens,
             steps=job.steps,

@@ -9,19 +9,24 @@ context too. Three rates of a step's completions tell, each with its blind spots
 
 What the prompt itself says is no leak: its phrases, answers and n-grams do not count. A
 policy that was never trained has rates above zero as well, so that a job watches how far they
-rise above those of its first step. Knows texts only: no algorithm, no model.
+rise above those of its first step, beyond what another draw of tasks does to them. A right
+completion shares words with a solution because it is right: the overlap of right completions
+is compared with that of right ones, of wrong ones with wrong ones, and learning is no leak.
+Knows texts and verdicts only: no algorithm, no model.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainer.records import Task
+from trainer.records import Group, Task
 from verifiers.patterns import compile_pattern
 
 PATTERNS = (
@@ -48,46 +53,92 @@ GRAM = 5
 EARLY_WORDS = 8
 WORK_WORDS = 12
 """Words after the first ones that make a completion more than a short answer."""
+SURE = 1.96
+"""Standard errors of a difference that is no accident of which tasks were drawn (95 %)."""
 
 _WORD = re.compile(r"\w+(?:[.,/]\w+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Leaks:
-    """The three rates, each in [0, 1]."""
+class Rate:
+    """A mean over tasks in [0, 1], and how far another draw of tasks would move it.
 
-    reference: float = 0.0
-    early_answer: float = 0.0
-    overlap: float = 0.0
+    `error` is the standard error of the mean, 0 for a single task, whose rate is taken as it
+    is; `tasks` counts those that have such completions.
+    """
+
+    mean: float = 0.0
+    error: float = 0.0
+    tasks: int = 0
+
+    @classmethod
+    def over(cls, means: Sequence[float]) -> Rate:
+        """The rate of some tasks, by the mean of each."""
+        many = len(means) > 1
+        error = statistics.stdev(means) / math.sqrt(len(means)) if many else 0.0
+        return cls(_mean(means), error, len(means))
+
+    def above(self, baseline: Rate) -> float:
+        """By how much it is higher, less SURE standard errors of the difference; 0 where either
+        has no task to tell by."""
+        if not (self.tasks and baseline.tasks):
+            return 0.0
+        return self.mean - baseline.mean - SURE * math.hypot(self.error, baseline.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """The three rates, and the overlap of right and of wrong completions by itself."""
+
+    reference: Rate = Rate()
+    early_answer: Rate = Rate()
+    overlap: Rate = Rate()
+    overlap_right: Rate = Rate()
+    overlap_wrong: Rate = Rate()
+
+    def told(self) -> dict[str, float]:
+        """The three rates by name."""
+        return {name: getattr(self, name).mean for name in ("reference", "early_answer", "overlap")}
 
     def above(self, baseline: Leaks) -> float:
-        """How far the rate that rose most stands above its baseline; at least 0."""
-        rises = [getattr(self, f.name) - getattr(baseline, f.name) for f in fields(self)]
+        """How far the rate that rose most stands above its baseline, see Rate.above; at least 0."""
+        compared = ("reference", "early_answer", "overlap_right", "overlap_wrong")
+        rises = (getattr(self, name).above(getattr(baseline, name)) for name in compared)
         return max(0.0, *rises)
 
 
-def measure(cases: Iterable[tuple[Task, Sequence[str]]], patterns: Sequence[str] = ()) -> Leaks:
-    """The rates over all completions of each task. `patterns` are added to the built-in ones.
+def measure(groups: Iterable[Group], patterns: Sequence[str] = ()) -> Leaks:
+    """The rates of the completions of each task, averaged over tasks. `patterns` are added to
+    the built-in ones.
 
     Raises verifiers.patterns.PatternError for one that RE2 does not take.
     """
     compiled = [compile_pattern(p, ignore_case=True) for p in (*PATTERNS, *patterns)]
-    references: list[bool] = []
-    early: list[bool] = []
-    overlaps: list[float] = []
-    for task, completions in cases:
+    references, early = list[float](), list[float]()
+    overlaps, right, wrong = list[float](), list[float](), list[float]()
+    for group in groups:
+        task = group.task
         prompt = _clean("\n".join(_texts(task)))
         telling = [pattern for pattern in compiled if not pattern.search(prompt)]
         asked = _words(prompt)
         gold = _gold(task, asked)
         secret = _grams(_words(_clean(_secret(task)))) - _grams(asked)
-        for completion in map(_clean, completions):
-            words = _words(completion)
-            references.append(any(pattern.search(completion) for pattern in telling))
-            early.append(_stated_first(gold, words))
-            if secret and (grams := _grams(words)):
-                overlaps.append(len(grams & secret) / len(grams))
-    return Leaks(_mean(references), _mean(early), _mean(overlaps))
+        texts = [_clean(rollout.text) for rollout in group.rollouts]
+        references.append(_mean([any(p.search(text) for p in telling) for text in texts]))
+        early.append(_mean([_stated_first(gold, _words(text)) for text in texts]))
+        shares = [
+            (len(grams & secret) / len(grams), verdict)
+            for text, verdict in zip(texts, group.verdicts, strict=True)
+            if secret and (grams := _grams(_words(text)))
+        ]
+        judged = [(share, v.status == "correct") for share, v in shares if v.score is not None]
+        for means, found in (
+            (overlaps, [share for share, _ in shares]),
+            (right, [share for share, correct in judged if correct]),
+            (wrong, [share for share, correct in judged if not correct]),
+        ):
+            means += [_mean(found)] if found else []
+    return Leaks(*map(Rate.over, (references, early, overlaps, right, wrong)))
 
 
 class LeakWatch:
@@ -99,18 +150,19 @@ class LeakWatch:
         self._patterns = patterns
         self._baseline: Leaks | None = None
 
-    def metrics(self, cases: Iterable[tuple[Task, Sequence[str]]]) -> dict[str, float]:
+    def metrics(self, groups: Iterable[Group]) -> dict[str, float]:
         """`leak_reference`, `leak_early_answer`, `leak_overlap`, and `leak_rise`: how far the
-        one that rose most stands above the first step."""
-        leaks = measure(cases, self._patterns)
+        one that rose most stands above the first step, see Leaks.above."""
+        leaks = measure(groups, self._patterns)
         if self._baseline is None:
             self._baseline = self._first(leaks)
-        rates = {f"leak_{name}": value for name, value in asdict(leaks).items()}
+        rates = {f"leak_{name}": value for name, value in leaks.told().items()}
         return {**rates, "leak_rise": leaks.above(self._baseline)}
 
     def _first(self, leaks: Leaks) -> Leaks:
         try:
-            return Leaks(**json.loads(self._file.read_text(encoding="utf-8")))
+            kept = json.loads(self._file.read_text(encoding="utf-8"))
+            return Leaks(**{name: Rate(**rate) for name, rate in kept.items()})
         except FileNotFoundError:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             partial = self._file.with_suffix(".partial")
