@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+from services.access_settings import is_loopback
 from services.errors import StropError
 from services.settings import DEFAULT_PORT, Settings
 
@@ -45,11 +46,14 @@ class Client:
     """A connection to one service, with one key."""
 
     def __init__(self, url: str, api_key: str) -> None:
+        import httpx
         import openai  # most commands ask no service
 
         self._url = url
-        # No proxy of the environment stands between a machine and its own loopback.
-        self._http = openai.DefaultHttpxClient(trust_env=False)
+        # No proxy of the environment stands between a machine and its own loopback; a service
+        # elsewhere may want one, or certificates that SSL_CERT_FILE names.
+        elsewhere = not is_loopback(httpx.URL(url).host)
+        self._http = openai.DefaultHttpxClient(trust_env=elsewhere)
         self._openai = openai.OpenAI(
             base_url=f"{url}/v1",
             api_key=api_key,
@@ -273,7 +277,7 @@ def _refusal(error: APIStatusError) -> ServiceError:
 
 
 def _url(settings: Settings) -> str:
-    if settings.url is not None:
+    if settings.url:
         return settings.url.rstrip("/")
     try:
         return json.loads(settings.service_file.read_text(encoding="utf-8"))["url"]
@@ -282,12 +286,11 @@ def _url(settings: Settings) -> str:
 
 
 def _api_key(settings: Settings) -> str:
-    if settings.api_key is not None:
-        return settings.api_key.get_secret_value()
-    try:
-        return settings.api_key_file.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise ServiceError(
-            f"no API key: set STROP_API_KEY, or run `strop up`, which puts one into "
-            f"{settings.api_key_file}"
-        ) from None
+    file = settings.api_key_file
+    if settings.api_key is not None and (key := settings.api_key.get_secret_value()):
+        return key
+    if file.exists() and (key := file.read_text(encoding="utf-8").strip()):
+        return key
+    raise ServiceError(
+        f"no API key: set STROP_API_KEY, or run `strop up`, which puts one into {file}"
+    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import yaml
 from rich.console import Console
+from rich.table import Column, Table
 
 from services.config import JobSpec
 from services.job_files import load_job
@@ -128,6 +129,11 @@ def config(
         print_json(spec)
     else:
         print(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True), end="")
+
+
+def listing(first: str, *others: str) -> Table:
+    """An empty table; its first column, by which people name a thing elsewhere, is never cut."""
+    return Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False)
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.client import Client
-from services.cli.commands import AsJson, JobFile, JobId, app, print_json
+from services.cli.commands import AsJson, JobFile, JobId, app, listing, print_json
 from services.cli.follow import follow, step_line
 from services.cli.preview import show_dry_run
 from services.config import JobSpec
@@ -120,7 +120,7 @@ def list_jobs(
         for job in found:
             print_json(job)
         return
-    table = Table("ID", "NAME", "STATUS", "STEP", "REWARD", "CREATED", box=None, pad_edge=False)
+    table = listing("ID", "NAME", "STATUS", "STEP", "REWARD", "CREATED")
     for job in found:
         step: dict[str, Any] = job["progress"] or {}
         table.add_row(
@@ -264,7 +264,7 @@ def checkpoints(job_id: JobId, as_json: AsJson = False) -> None:
         for one in found:
             print_json(one)
         return
-    table = Table("ID", "STEP", "CREATED", "MODEL", box=None, pad_edge=False)
+    table = listing("ID", "STEP", "CREATED", "MODEL")
     for one in found:
         model = one["fine_tuned_model_checkpoint"]
         table.add_row(one["id"], str(one["step_number"]), _time(one["created_at"]), model)

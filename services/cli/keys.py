@@ -12,11 +12,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from services.callers import DEFAULT_TENANT, SCOPES, USER_SCOPES, Caller, Scope, known_scopes
 from services.cli.client import Client
-from services.cli.commands import AsJson, app
+from services.cli.commands import AsJson, app, listing
 from services.errors import BadSettings
 from services.settings import Settings, load_settings
 
@@ -77,7 +76,7 @@ def list_keys(
     as_json: AsJson = False,
 ) -> None:
     """List the API keys, newest first, revoked ones too."""
-    table = Table("ID", "NAME", "TENANT", "SCOPES", "LAST USED", "STATE", box=None, pad_edge=False)
+    table = listing("ID", "NAME", "TENANT", "SCOPES", "LAST USED", "STATE")
     params: dict[str, Any] = {"limit": 100} | ({} if tenant is None else {"tenant": tenant})
     with Client.of(load_settings()) as client:
         while True:

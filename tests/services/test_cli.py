@@ -225,6 +225,7 @@ async def test_without_service_or_key_each_command_says_so_in_one_line(
     home = str(tmp_path / "home")
     cases = [
         (Strop(STROP_HOME=home, STROP_URL=api.url), "no API key: set STROP_API_KEY"),
+        (Strop(STROP_HOME=home, STROP_API_KEY=""), "no API key: set STROP_API_KEY"),
         (Strop(STROP_HOME=home, STROP_URL=api.url, STROP_API_KEY="strop_a_b"), "not known"),
         (
             Strop(STROP_HOME=home, STROP_URL="http://127.0.0.1:1", STROP_API_KEY="x"),
