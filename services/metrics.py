@@ -71,7 +71,7 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
     ),
     "strop_job_leak_rise_ratio": (
         "leak_rise",
-        "How far the leak rate that rose most stands above the first step's, for sure (95 %).",
+        "How far the leak rate that rose most stands above the first step's, less 3 standard errors.",
     ),
     "strop_job_start_divergence_nats": ("kl_start", "KL of the policy from its first weights."),
     "strop_job_effective_step_ratio": (

@@ -53,8 +53,9 @@ GRAM = 5
 EARLY_WORDS = 8
 WORK_WORDS = 12
 """Words after the first ones that make a completion more than a short answer."""
-SURE = 1.96
-"""Standard errors of a difference that is no accident of which tasks were drawn (95 %)."""
+SURE = 3.0
+"""Standard errors of a rise that is no accident of which tasks were drawn, though every step of
+a run is looked at: the limits of a control chart."""
 
 _WORD = re.compile(r"\w+(?:[.,/]\w+)*")
 
