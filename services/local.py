@@ -171,7 +171,9 @@ class _Local:
         ray = self._ray = LocalRay.start(self._settings, self._ray_family, port)
         if self._started:
             self._ray_address()
-        return Running(ray.process, ray.log, lambda: self._stop_ray(ray))
+        return Running(
+            ray.process, ray.log, lambda: self._stop_ray(ray), was_late=lambda: ray.was_late
+        )
 
     def _ray_address(self) -> str:
         """Where the head is, as soon as it answers. Raises CannotStart."""
@@ -226,9 +228,11 @@ class _Local:
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
             if not self._started and (dead := next((p for p in self._parts if p.dead), None)):
-                if not (dead.name == "ray" and self._ray is not None and self._ray.was_late):
+                if not dead.was_late:
                     raise CannotStart(f"{dead.name} {dead.last_words}")
-                self._tell("ray missed its own deadline on a busy machine; starting it again")
+                self._tell(
+                    f"{dead.name} missed its own deadline on a busy machine; starting it again"
+                )
                 dead.start_again()
             if value := ready():
                 return value

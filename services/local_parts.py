@@ -40,11 +40,16 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process that was started, where it writes, and how it is ended well."""
+    """A process that was started, where it writes, and how it is ended well.
+
+    `was_late` tells of one that ended while it started whether it was only too slow, by a
+    deadline of its own: another try may do.
+    """
 
     process: subprocess.Popen[bytes]
     log: Path
     stop: Callable[[], object]
+    was_late: Callable[[], bool] = lambda: False
 
 
 class Part:
@@ -71,6 +76,11 @@ class Part:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         said = f": {lines[-1]}" if lines else ""
         return f"ended by itself with status {self._running.process.returncode}{said} (see {log})"
+
+    @property
+    def was_late(self) -> bool:
+        """Whether it ended because its start took longer than it allows itself."""
+        return self._running.was_late()
 
     def stop(self) -> None:
         """End it well."""
