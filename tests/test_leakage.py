@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainer.records import Group, Privileged, Rollout, Task
 from verifiers.verdict import Verdict
 
 TRACE = "Four boxes hold six apples each, so that there are twenty four apples in all."
+MANY = 100
 WORK = "Each box has six apples and there are four boxes, therefore we multiply and obtain 24 ."
 
 
@@ -35,6 +37,16 @@ def group(task: Task, texts: Sequence[str], right: Sequence[bool] = ()) -> Group
     right = [*right, *[False] * len(texts)][: len(texts)]
     verdicts = tuple(Verdict(float(r), "correct" if r else "wrong") for r in right)
     return Group(task, rollouts, verdicts, np.zeros(len(texts), np.float32))
+
+
+def many(texts: Sequence[str], right: Sequence[bool] = ()) -> list[Group]:
+    """The same completions of MANY tasks."""
+    return [group(task(), texts, right) for _ in range(MANY)]
+
+
+def allowed(before: int, now: int) -> float:
+    """The rise that so many tasks which agree cannot tell from none."""
+    return leakage.SURE * math.hypot(0.5 / before, 0.5 / now)
 
 
 def measure(cases: Sequence[tuple[Task, Sequence[str]]], patterns: Sequence[str] = ()) -> Leaks:
@@ -128,7 +140,7 @@ def test_rates_lie_between_0_and_1_for_any_text(texts: list[str], answer: str) -
 def test_a_job_is_measured_against_its_first_step_also_after_a_resume(tmp_path: Path) -> None:
     file = tmp_path / "traces" / "leakage.json"
     watch = LeakWatch(file)
-    first = watch.metrics([group(task(), [TRACE, WORK])])
+    first = watch.metrics(many([TRACE, WORK]))
     assert first == {
         "leak_reference": 0.0,
         "leak_early_answer": 0.0,
@@ -136,30 +148,31 @@ def test_a_job_is_measured_against_its_first_step_also_after_a_resume(tmp_path: 
         "leak_rise": 0.0,
     }
     resumed = LeakWatch(file)
-    assert resumed.metrics([group(task(), [TRACE, TRACE])])["leak_rise"] == 0.5
-    assert resumed.metrics([group(task(), [WORK])])["leak_rise"] == 0.0, "a fall is no leak"
-    told = resumed.metrics([group(task(), ["The hint says 24."])])
-    assert told["leak_rise"] == told["leak_reference"] == 1.0
+    risen = resumed.metrics(many([TRACE, TRACE]))["leak_rise"]
+    assert risen == pytest.approx(0.5 - allowed(MANY, MANY))
+    assert resumed.metrics(many([WORK]))["leak_rise"] == 0.0, "a fall is no leak"
+    told = resumed.metrics(many(["The hint says 24."]))
+    assert told["leak_reference"] == 1.0
+    assert told["leak_rise"] == pytest.approx(1.0 - allowed(MANY, MANY))
 
 
 def test_a_policy_that_answers_right_more_often_does_not_leak_by_that(tmp_path: Path) -> None:
     watch = LeakWatch(tmp_path / "leakage.json")
-    watch.metrics([group(task(), [TRACE, WORK, WORK], [True])])
-    learned = watch.metrics([group(task(), [TRACE, TRACE, WORK], [True, True])])
+    watch.metrics(many([TRACE, WORK, WORK], [True]))
+    learned = watch.metrics(many([TRACE, TRACE, WORK], [True, True]))
     assert (round(learned["leak_overlap"], 2), learned["leak_rise"]) == (0.67, 0.0)
-    copied = watch.metrics([group(task(), [TRACE, TRACE, WORK], [True])])
-    assert copied["leak_rise"] == 0.5, "wrong completions began to copy"
+    copied = watch.metrics(many([TRACE, TRACE, WORK], [True]))["leak_rise"]
+    assert copied == pytest.approx(0.5 - allowed(MANY, MANY)), "wrong completions began to copy"
 
 
 def test_what_another_draw_of_tasks_does_is_no_leak(tmp_path: Path) -> None:
-    many, few = [[TRACE, WORK][n % 2] for n in range(40)], [TRACE, WORK, WORK, WORK]
+    texts = [[TRACE, WORK][n % 2] for n in range(MANY)]
     watch = LeakWatch(tmp_path / "leakage.json")
-    watch.metrics([group(task(), [text]) for text in few])
-    assert watch.metrics([group(task(), [text]) for text in few[:2]])["leak_rise"] == 0.0
-    watch = LeakWatch(tmp_path / "many.json")
-    watch.metrics([group(task(), [WORK]) for _ in many])
-    risen = watch.metrics([group(task(), [text]) for text in many])["leak_rise"]
-    assert 0.2 < risen < 0.3, "half of the completions copy, and forty tasks say so"
+    watch.metrics(many([WORK]))
+    assert watch.metrics([group(task(), [TRACE])])["leak_rise"] == 0.0, "one task is no proof"
+    assert watch.metrics([group(task(), [text]) for text in texts[:6]])["leak_rise"] == 0.0
+    risen = watch.metrics([group(task(), [text]) for text in texts])["leak_rise"]
+    assert 0.3 < risen < 0.5, "half of the completions copy, and a hundred tasks say so"
 
 
 def test_a_pattern_that_cannot_be_matched_in_linear_time_is_refused_by_the_job() -> None:

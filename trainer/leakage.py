@@ -64,8 +64,9 @@ _WORD = re.compile(r"\w+(?:[.,/]\w+)*")
 class Rate:
     """A mean over tasks in [0, 1], and how far another draw of tasks would move it.
 
-    `error` is the standard error of the mean, 0 for a single task, whose rate is taken as it
-    is; `tasks` counts those that have such completions.
+    `error` is the standard error of the mean, from the variance between tasks with one more of
+    1/4 among them, the most that values in [0, 1] can have: few tasks that agree are no proof.
+    `tasks` counts those that have such completions.
     """
 
     mean: float = 0.0
@@ -75,9 +76,11 @@ class Rate:
     @classmethod
     def over(cls, means: Sequence[float]) -> Rate:
         """The rate of some tasks, by the mean of each."""
-        many = len(means) > 1
-        error = statistics.stdev(means) / math.sqrt(len(means)) if many else 0.0
-        return cls(_mean(means), error, len(means))
+        if not means:
+            return cls()
+        mean, count = statistics.fmean(means), len(means)
+        squares = sum((value - mean) ** 2 for value in means)
+        return cls(mean, math.sqrt(squares + 0.25) / count, count)
 
     def above(self, baseline: Rate) -> float:
         """By how much it is higher, less SURE standard errors of the difference; 0 where either
