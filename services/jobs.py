@@ -54,8 +54,8 @@ class Job:
     """A training job as it stands.
 
     Times are seconds since the epoch by the store's clock. `spec` is the resolved job spec
-    as JSON data. `progress` is the data of the newest step event, `rewards` the mean reward of
-    some of the steps, evenly spaced: (step, reward).
+    as JSON data. `progress` is the data of the newest step event with the newest held-out
+    accuracy, `rewards` the mean reward of some of the steps, evenly spaced: (step, reward).
     """
 
     id: str

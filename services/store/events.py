@@ -14,8 +14,9 @@ from services.store.part import PAGE, Part, dump, events_key, job_key, no_such_j
 CURVE_POINTS = 64
 """Most points of a job's reward curve: of a longer job every second, fourth, ... step is kept."""
 
-# arguments: level message type data key is_step tokens phase step reward
-# Answers {'done', number, at}. A step also moves the job's progress, its budget and its curve.
+# arguments: level message type data key is_step tokens phase step reward accuracy
+# Answers {'done', number, at}. A step also moves the job's progress, its budget and its curve; an
+# evaluation, also the one behind the last step, the held-out accuracy of that progress.
 _APPEND = (
     CHANGE
     + f"local CURVE_POINTS = {CURVE_POINTS}"
@@ -49,6 +50,7 @@ if arg(5) ~= '' then
 end
 local number = append(at, arg(1), arg(2), arg(3), arg(4))
 if arg(5) ~= '' then redis.call('HSET', keyed, arg(5), number .. ' ' .. at) end
+if arg(11) ~= '' then redis.call('HSET', job, 'holdout_accuracy', arg(11)) end
 if arg(6) == '1' then
   redis.call('HSET', job, 'progress', arg(4), 'attempts', 0)
   redis.call('HINCRBY', job, 'trained_tokens', arg(7))
@@ -76,7 +78,7 @@ class EventLog(Part):
         key: str | None = None,
     ) -> Event:
         """Append one event. A `step` also becomes the job's `progress` and counts its
-        tokens, a `phase` its phase.
+        tokens, an `evaluation` its held-out accuracy, a `phase` its phase.
 
         An event whose `key` the job has already is not appended again. `token` is the
         runner's; with it a server that is away is waited for. Raises NotFound, Fenced, and
@@ -90,6 +92,7 @@ class EventLog(Part):
             _APPEND, job_id, "get another event",
             level, message, type, dump(data), optional(key), "1" if is_step else "0", tokens, phase,
             int(data.get("step", 0)), optional(data.get("reward_mean") if is_step else None),
+            optional(data.get("accuracy") if data.get("kind") == "evaluation" else None),
             token=token,
         )  # fmt: skip
         return Event(int(number), float(at), level, type, message, data)

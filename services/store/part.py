@@ -128,6 +128,9 @@ def _job_of(fields: Mapping[str, str]) -> Job:
     def parsed(name: str) -> Any:
         return json.loads(fields[name]) if fields.get(name) else None
 
+    progress: dict[str, Any] | None = parsed("progress")
+    if progress is not None and (accuracy := number("holdout_accuracy")) is not None:
+        progress["holdout_accuracy"] = accuracy
     curve: dict[str, Any] = parsed("rewards") or {}
     rewards = cast("list[list[float]]", curve.get("points", []))
     return Job(
@@ -141,7 +144,7 @@ def _job_of(fields: Mapping[str, str]) -> Job:
         metadata=parsed("metadata"),
         error=parsed("error"),
         result=parsed("result"),
-        progress=parsed("progress"),
+        progress=progress,
         rewards=[(int(step), float(reward)) for step, reward in rewards],
         priority=int(fields["priority"]),
         request=cast("Any", fields.get("request")),

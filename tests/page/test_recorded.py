@@ -21,7 +21,7 @@ def test_every_view_shows_the_recorded_run_without_a_barrier(seen: Seen, scheme:
     views = [
         ("#/jobs", "quickstart-grpo"),
         (f"#/jobs/{run}", "Reward by verifier"),
-        (f"#/jobs/{run}?tab=events", "evaluation"),
+        (f"#/jobs/{run}?tab=events", "held-out accuracy"),
         (f"#/jobs/{run}?tab=config", "algorithm.kind"),
         (f"#/jobs/{run}/rollouts?status=correct&step=2", "correct"),
         (f"#/jobs/{run}/rollouts/2-0-1", "Verdict"),

@@ -139,6 +139,11 @@ async def test_the_newest_step_is_the_progress_of_the_job(store: Store) -> None:
     )
     await store.append_event(job.id, message="score", data={"kind": "phase", "phase": "score"})
     assert (await store.get_job(job.id)).progress == {"kind": "step", "step": 1, "loss": 0.5}
+    evaluation = {"kind": "evaluation", "step": 1, "accuracy": 0.75}
+    await store.append_event(job.id, message="75 %", type="metrics", data=evaluation)
+    progress = (await store.get_job(job.id)).progress
+    assert progress is not None
+    assert progress["holdout_accuracy"] == 0.75, "also of the evaluation behind the last step"
 
 
 async def test_an_event_with_nan_is_refused_before_it_is_stored(store: Store) -> None:
