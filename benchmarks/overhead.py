@@ -4,8 +4,10 @@ Both engines live through the whole run and take turns, so that a slow moment of
 hits both. Raw vLLM is `LLM.generate` on all prompts at once, in a process of its own with
 the same threads and the same OpenMP runtime; ours is the actor as a job starts it, asked group
 by group through Ray, log-probs and records included. Prints one line a round and the ratio.
+The number type is what `model.dtype: auto` takes on this machine; `--dtype` takes another.
 
     python benchmarks/overhead.py [--rounds 5] [--groups 32] [--group-size 8] [--max-tokens 96]
+                                  [--dtype bfloat16]
 """
 
 from __future__ import annotations
@@ -40,14 +42,13 @@ from trainer.demo_model import resolve_model
 
 MODEL = "smollm2-135m-instruct"
 TEMPERATURE = 0.6
-DTYPE = "bfloat16" if cpu_has_bfloat16() else "float32"
 
 
 def options(arguments: argparse.Namespace) -> EngineOptions:
     """How both sides build their engine."""
     return EngineOptions(
         model_path=str(resolve_model(MODEL)),
-        dtype=DTYPE,
+        dtype=arguments.dtype,
         max_length=512,
         max_sequences=arguments.groups * arguments.group_size,
         seed=0,
@@ -100,12 +101,12 @@ def raw(arguments: argparse.Namespace) -> None:
         print(json.dumps([tokens, seconds]), flush=True)
 
 
-def publication(model: str) -> tuple[Manifest, list[Any]]:
+def publication(model: str, dtype: str) -> tuple[Manifest, list[Any]]:
     """The model's own weights as policy version 0: an engine samples only what it has proven."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, DTYPE))
+    policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
     canary = tuple(range(100, 132))
     with torch.no_grad():
         logits = policy(torch.tensor([canary])).logits[0, :-1].float()
@@ -166,7 +167,7 @@ async def compare(arguments: argparse.Namespace) -> list[tuple[float, float]]:
             actor = ray.remote(RolloutEngine)
             engine: Any = actor.options(runtime_env={"env_vars": env}).remote(built)
             await engine.start.remote()
-            await engine.load_weights.remote(*publication(built.model_path))
+            await engine.load_weights.remote(*publication(built.model_path, built.dtype))
             inputs = [
                 np.asarray(ids, np.int32) for ids in prompts(built.model_path, arguments.groups)
             ]
@@ -201,6 +202,9 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    types = ("bfloat16", "float32")
+    own = types[0] if cpu_has_bfloat16() else types[1]
+    parser.add_argument("--dtype", choices=types, default=own)
     parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.raw:

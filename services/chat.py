@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from services.precision import cpu_has_bfloat16
+
 
 class Chat:
     """A conversation with one model."""
@@ -24,9 +26,10 @@ class Chat:
         logging.disable_progress_bar()
         folder = resolve_model(model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = "auto" if device == "cuda" or cpu_has_bfloat16() else torch.float32
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", use_safetensors=True, trust_remote_code=False
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
         self._model: Any = loaded.to(device)
         self._options = {"temperature": temperature, "max_new_tokens": max_tokens}

@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.precision import cpu_has_bfloat16
 from services.rollout import CPU_BLOCK_TOKENS
 from services.threads import compute_env
 from trainer.demo_model import resolve_model
@@ -69,6 +70,7 @@ def engine_arguments(options: ModelOptions) -> list[str]:
     return [
         *arguments,
         "--enforce-eager",
+        "--dtype=" + ("auto" if cpu_has_bfloat16() else "float32"),
         f"--kv-cache-memory-bytes={int(options.kv_cache_gib * (1 << 30))}",
         f"--block-size={CPU_BLOCK_TOKENS}",
     ]
