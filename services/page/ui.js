@@ -27,13 +27,16 @@ export function useLoad(load, deps, { every = null } = {}) {
   useEffect(() => {
     setState({ data: undefined, error: null, loading: true });
     reload();
-    const timer = every && setInterval(() => document.hidden || connection.lost || reload(), every);
     connection.addEventListener("back", reload);
     return () => {
-      clearInterval(timer);
       connection.removeEventListener("back", reload);
       running.current?.abort();
     };
+  }, [reload]);
+  // Apart from the first load: to ask less often takes nothing off the screen, nor the focus.
+  useEffect(() => {
+    const timer = every && setInterval(() => document.hidden || connection.lost || reload(), every);
+    return () => clearInterval(timer);
   }, [reload, every]);
   return { ...state, reload };
 }
