@@ -129,11 +129,12 @@ def measure(groups: Iterable[Group], patterns: Sequence[str] = ()) -> Leaks:
         secret = _grams(_words(_clean(_secret(task)))) - _grams(asked)
         texts = [_clean(rollout.text) for rollout in group.rollouts]
         references.append(_mean([any(p.search(text) for p in telling) for text in texts]))
-        early.append(_mean([_stated_first(gold, _words(text)) for text in texts]))
+        words = [_words(text) for text in texts]
+        early.append(_mean([_stated_first(gold, said) for said in words]))
         shares = [
             (len(grams & secret) / len(grams), verdict)
-            for text, verdict in zip(texts, group.verdicts, strict=True)
-            if secret and (grams := _grams(_words(text)))
+            for said, verdict in zip(words, group.verdicts, strict=True)
+            if secret and (grams := _grams(said))
         ]
         judged = [(share, v.status == "correct") for share, v in shares if v.score is not None]
         for means, found in (

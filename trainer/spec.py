@@ -73,8 +73,8 @@ class LeakageSpec(Spec):
         default=0.1,
         gt=0,
         le=1,
-        description="Warn when a leak rate stands this far above that of the first step, after three standard "
-        "errors for the draw of tasks.",
+        description="Warn when a leak rate stands this far above that of the first step, after "
+        "three standard errors for the draw of tasks.",
     )
 
     @field_validator("patterns")
